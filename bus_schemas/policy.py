@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from bus_schemas.canonical import canonical_hash
 
-Model = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")]
+Model = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*\Z")]
 
 
 class Role(StrEnum):

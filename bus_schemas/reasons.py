@@ -82,7 +82,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Check the id with the matching `qd ... ls`.",
     ),
     Reason.NODE_OFFLINE: Explanation(
-        "The node is unknown, was not seen for 10 s, or takes no new work.", "`qd node ls` shows who is online; start the node agent or choose another node."
+        "The node is unknown, was not seen for 10 s, or takes no new work.",
+        "`qd node ls` shows who is online; start the node agent or choose another node.",
     ),
     Reason.IDEMPOTENCY_MISMATCH: Explanation(
         "This idempotency key was used before for a different request in this project.", "Use a new key for a new request; keys are never freed."
@@ -95,19 +96,29 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "No online node (or not the node you named) offers an agent for this model.",
         "`qd node show NAME` lists what it offers. On a machine without agent CLIs launch with `--model shell`.",
     ),
-    Reason.FEATURE_DISABLED: Explanation("The feature flag for this kind of command is off.", "`qd flag ls` shows the flags; `qd flag set NAME on` turns one on."),
+    Reason.FEATURE_DISABLED: Explanation(
+        "The feature flag for this kind of command is off.", "`qd flag ls` shows the flags; `qd flag set NAME on` turns one on."
+    ),
     Reason.NOT_AUTHORIZED: Explanation("This identity may not do that.", "Use credentials of an operator who may."),
     Reason.TOO_LARGE: Explanation("A text or a message is over its limit; the message names the limit.", "Shorten it."),
     Reason.DEPENDENCY_INVALID: Explanation(
-        "A task depends on a task that does not exist or is skipped, or the dependencies form a cycle.", "Correct the dependencies that the message names."
+        "A task depends on a task that does not exist or is skipped, or the dependencies form a cycle.",
+        "Correct the dependencies that the message names.",
     ),
     Reason.EXPIRED: Explanation(
-        "The request was older than its `valid_for_s` when it was decided; it was not executed and its key is free.", "Send it again if you still want it."
+        "The request was older than its `valid_for_s` when it was decided; it was not executed and its key is free.",
+        "Send it again if you still want it.",
     ),
-    Reason.CLI_SPAWN_FAILED: Explanation("The agent's process could not be started.", "Read the run's detail with `qd logs`; check the agent's installation on the node."),
+    Reason.CLI_SPAWN_FAILED: Explanation(
+        "The agent's process could not be started.", "Read the run's detail with `qd logs`; check the agent's installation on the node."
+    ),
     Reason.CLI_EXIT_NONZERO: Explanation("The agent's process ended with an exit code other than 0.", "`qd logs ID --run RUN` shows its output."),
-    Reason.CLI_NOT_FOUND: Explanation("The agent's program is not on the node.", "Install it there, or launch with models of an agent the node offers."),
-    Reason.PAYLOAD_INVALID: Explanation("The node could not use the work order.", "Node and controller may be of different versions; upgrade the node."),
+    Reason.CLI_NOT_FOUND: Explanation(
+        "The agent's program is not on the node.", "Install it there, or launch with models of an agent the node offers."
+    ),
+    Reason.PAYLOAD_INVALID: Explanation(
+        "The node could not use the work order.", "Node and controller may be of different versions; upgrade the node."
+    ),
     Reason.UNKNOWN_TYPE: Explanation("The node does not know this kind of run.", "Upgrade the node."),
     Reason.NODE_LOST: Explanation(
         "The node or the process went away between the start of the run and its report; how far it came is not known.",
@@ -117,8 +128,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The run was still going at its time limit and was stopped with all its descendants.", "Raise `flow.run_timeout_s`, or make the task smaller."
     ),
     Reason.CANCELLED: Explanation("The run was stopped because an operator paused or cancelled.", "Nothing; resume continues where it stood."),
-    Reason.INIT_FAILED: Explanation("The node could not make the clone or the branch.", "Check that the node reaches the project's repository and default branch."),
-    Reason.OUTPUT_MALFORMED: Explanation("The agent's result was missing or not of the agreed form.", "One more attempt is made with the error text; then an operator decides."),
+    Reason.INIT_FAILED: Explanation(
+        "The node could not make the clone or the branch.", "Check that the node reaches the project's repository and default branch."
+    ),
+    Reason.OUTPUT_MALFORMED: Explanation(
+        "The agent's result was missing or not of the agreed form.", "One more attempt is made with the error text; then an operator decides."
+    ),
     Reason.OUTPUT_TOO_LARGE: Explanation("The agent's result is over 256 KiB.", "Results are summaries; long output belongs to the log."),
     Reason.VERIFY_FAILED: Explanation("The project's check command failed.", "Its tail is an issue of the phase, which is repaired."),
     Reason.REVIEW_EXHAUSTED: Explanation(
@@ -127,13 +142,17 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.QUOTA_EXHAUSTED: Explanation("The provider's usage limit is reached.", "It resumes at the reset time, or by `qd resume`."),
     Reason.BUDGET_EXHAUSTED: Explanation("The orchestration's budget is reached.", "Raise the budget with `qd policy set`, then `qd resume`."),
-    Reason.CONSENSUS_DISAGREEMENT: Explanation("The two reviewers disagree.", "`qd gate show ID` shows both verdicts; approve (pass) or reject (gaps)."),
+    Reason.CONSENSUS_DISAGREEMENT: Explanation(
+        "The two reviewers disagree.", "`qd gate show ID` shows both verdicts; approve (pass) or reject (gaps)."
+    ),
     Reason.POLICY_WRITE_FAILED: Explanation("The change of policy could not be recorded.", "Repeat it with the same key."),
     Reason.TASK_MUTATION_FAILED: Explanation("The change of the tasks could not be recorded.", "Repeat it with the same key."),
     Reason.MERGE_CONFLICT: Explanation(
         "The commits of tasks that ran side by side do not merge.", "Make one task depend on the other, or set `flow.max_parallel_tasks` to 1."
     ),
-    Reason.KILLED_BY_SIGNAL: Explanation("The agent's process was killed by a signal that we did not send.", "Check memory and the node's kernel log."),
+    Reason.KILLED_BY_SIGNAL: Explanation(
+        "The agent's process was killed by a signal that we did not send.", "Check memory and the node's kernel log."
+    ),
     Reason.INTERNAL: Explanation("Something we did not expect.", "Report it, with the output of `qd doctor`."),
 }
 

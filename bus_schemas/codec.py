@@ -1,0 +1,168 @@
+"""Bytes to structs and back, with versions. Pure.
+
+A reader accepts version n and n-1 of the schema. Bytes that do not decode raise `Malformed`, which says what and where;
+the caller keeps the bytes in the dead-letter stream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from bus_schemas.commands import COMMAND_TYPES, Command, CommandEnvelope
+from bus_schemas.decisions import LedgerMessage, Receipt
+from bus_schemas.ids import shown
+from bus_schemas.orders import StopOrder, WorkOrder
+from bus_schemas.reasons import Reason
+from bus_schemas.reports import Beat, Report
+
+VERSION = 1
+"""Of the schema. The version before it is read too."""
+
+OLDEST_READ = max(1, VERSION - 1)
+
+ZERO_HASH = "0" * 64
+"""`prev` of the first message of a subject."""
+
+T = TypeVar("T", bound=Struct)
+
+_encoder = msgspec.json.Encoder()
+_envelope = msgspec.json.Decoder(CommandEnvelope)
+_commands: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(kind) for name, kind in COMMAND_TYPES.items()}
+_ledger = msgspec.json.Decoder(LedgerMessage)
+_report = msgspec.json.Decoder(Report)
+_order = msgspec.json.Decoder(WorkOrder)
+_stop = msgspec.json.Decoder(StopOrder)
+_beat = msgspec.json.Decoder(Beat)
+_receipt = msgspec.json.Decoder(Receipt)
+_object = msgspec.json.Decoder(dict[str, Any])
+
+
+class Malformed(ValueError):
+    """Bytes that are not what they should be; the message says what was found and where."""
+
+
+class BadCommand(NamedTuple):
+    """A command whose envelope is good and whose body is not: it is refused with this code."""
+
+    code: Reason
+    message: str
+
+
+def encode(value: Any) -> bytes:
+    """Return `value` as JSON bytes."""
+    return _encoder.encode(value)
+
+
+def encode_many(values: list[Any]) -> list[bytes]:
+    """Return each of `values` as JSON bytes."""
+    return [_encoder.encode(value) for value in values]
+
+
+def body_sha256(data: bytes) -> str:
+    """Return the hex SHA-256 of a stored body."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _decode(decoder: msgspec.json.Decoder[T], data: bytes, noun: str) -> T:
+    # RecursionError: deeply nested JSON; UnicodeError: lone surrogates
+    try:
+        value = decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError, ValueError) as error:
+        raise Malformed(f"{noun} does not decode: {error}") from error
+    version = getattr(value, "v", VERSION)
+    if not OLDEST_READ <= version <= VERSION:
+        raise Malformed(f"{noun} has schema version {version}; this reader takes {OLDEST_READ} to {VERSION}")
+    return value
+
+
+def decode_envelope(data: bytes) -> CommandEnvelope:
+    """Return a command's envelope, its body still raw. Raises Malformed."""
+    return _decode(_envelope, data, "command")
+
+
+def decode_command(envelope: CommandEnvelope) -> Command | BadCommand:
+    """Return the command inside an envelope, or why it is refused."""
+    decoder = _commands.get(envelope.type)
+    if decoder is None:
+        return BadCommand(Reason.UNKNOWN_ACTION, f"no action is called {shown(envelope.type)}; allowed: {', '.join(_commands)}")
+    try:
+        command: Command = decoder.decode(_with_tag(envelope))
+        return command
+    except (msgspec.ValidationError, RecursionError, UnicodeError) as error:
+        text = str(error)
+        code = Reason.MISSING_FIELD if "missing required field" in text else Reason.INVALID_PAYLOAD
+        if "length <=" in text:
+            code = Reason.TOO_LARGE
+        return BadCommand(code, f"{envelope.type}: {text}")
+    except msgspec.DecodeError as error:
+        return BadCommand(Reason.INVALID_PAYLOAD, f"{envelope.type}: the body is not JSON: {error}")
+
+
+def _with_tag(envelope: CommandEnvelope) -> bytes:
+    """Return the body of an envelope with its type as the first field, which is what the decoders read."""
+    raw = bytes(envelope.body).strip()
+    if not raw.startswith(b"{"):
+        return raw  # not an object: the decoder says so
+    rest = raw[1:].lstrip()
+    comma = b"" if rest.startswith(b"}") else b","
+    return b'{"type":' + _encoder.encode(envelope.type) + comma + rest
+
+
+def command_body(command: Command) -> msgspec.Raw:
+    """Return the body of a command as it stands in an envelope: its fields without the tag."""
+    fields = msgspec.to_builtins(command)
+    del fields["type"]
+    return msgspec.Raw(_encoder.encode(fields))
+
+
+def body_hash(type_: str, body: msgspec.Raw) -> str:
+    """Return the canonical hash of {type, body}: what an idempotency key stands for. Raises Malformed."""
+    try:
+        value = msgspec.json.decode(body)
+        data = msgspec.json.encode({"type": type_, "body": value}, order="sorted")
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise Malformed(f"command body does not decode: {error}") from error
+    return "sha256-" + hashlib.sha256(data).hexdigest()
+
+
+def decode_ledger(data: bytes) -> LedgerMessage:
+    """Return a ledger message. Raises Malformed."""
+    return _decode(_ledger, data, "ledger message")
+
+
+def decode_report(data: bytes) -> Report:
+    """Return a report. Raises Malformed."""
+    report: Report = _decode(_report, data, "report")
+    return report
+
+
+def decode_order(data: bytes) -> WorkOrder:
+    """Return a work order. Raises Malformed."""
+    return _decode(_order, data, "work order")
+
+
+def decode_stop(data: bytes) -> StopOrder:
+    """Return a stop order. Raises Malformed."""
+    return _decode(_stop, data, "stop order")
+
+
+def decode_beat(data: bytes) -> Beat:
+    """Return a beat. Raises Malformed."""
+    return _decode(_beat, data, "beat")
+
+
+def decode_receipt(data: bytes) -> Receipt:
+    """Return a receipt. Raises Malformed."""
+    return _decode(_receipt, data, "receipt")
+
+
+def decode_object(data: bytes) -> dict[str, Any]:
+    """Return a JSON object, as queries and their answers are. Raises Malformed."""
+    try:
+        return _object.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError, ValueError) as error:
+        raise Malformed(f"not a JSON object: {error}") from error
