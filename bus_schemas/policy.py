@@ -157,6 +157,7 @@ class PolicyError(ValueError):
     """Overrides that do not make a policy; `errors` lists every one as (path, what is wrong and what is allowed)."""
 
     def __init__(self, errors: list[tuple[str, str]]) -> None:
+        """Keep the errors; the text joins them."""
         self.errors = errors
         super().__init__("; ".join(f"{path}: {text}" for path, text in errors))
 

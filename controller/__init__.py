@@ -1,0 +1,1 @@
+"""The controller: the only decider and the only writer of the ledger."""

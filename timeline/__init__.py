@@ -1,0 +1,1 @@
+"""The timeline: the ledger in DuckDB; the only process that opens the file."""
