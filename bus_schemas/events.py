@@ -430,6 +430,14 @@ class GateResolved(_Event, tag="gate-resolved", frozen=True):
     text: str = ""
 
 
+class ActionOpened(_Event, tag="action-opened", frozen=True):
+    """An accepted action of this orchestration has its outcome still to come; `kind` is its command's type."""
+
+    orchestration: str
+    action: str
+    kind: str
+
+
 class ActionCompleted(_Event, tag="action-completed", frozen=True):
     """What an accepted action asked for is done."""
 
@@ -480,6 +488,7 @@ Event = (
     | HoldCleared
     | GateOpened
     | GateResolved
+    | ActionOpened
     | ActionCompleted
     | ActionFailed
 )

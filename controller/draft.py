@@ -1,0 +1,185 @@
+"""A decision being made. Pure: a draft is local to one call of `decide` and gives back a value.
+
+Each event is applied as it is emitted, so what is decided next sees what was decided before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+
+from msgspec import Struct
+
+from bus_schemas import events as e
+from bus_schemas.decisions import Action, ActionStatus, Cause, CommandCause, Decision, Receipt, receipt_of
+from bus_schemas.entities import Node
+from bus_schemas.orders import RunKind
+from bus_schemas.policy import Role, model_for
+from bus_schemas.reasons import Reason
+from controller.orchestration import Orchestration, Run
+from controller.project import Aggregate, evolve, evolve_action
+
+_ROLES: dict[RunKind, Role] = {
+    RunKind.VALIDATE: Role.VALIDATOR,
+    RunKind.PLAN: Role.PLANNER,
+    RunKind.TASK: Role.EXECUTOR,
+    RunKind.TASK_REVIEW: Role.REVIEWER,
+    RunKind.REVIEW: Role.REVIEWER,
+}
+NODE_ROLE = "node"
+"""Of runs that the node does itself, without a model: init, verify, finalize."""
+
+SECONDARY = "secondary"
+PRIMARY = "primary"
+
+
+class Context(Struct, frozen=True):
+    """What a decision may know besides the state: values, made in the shell.
+
+    `now` is the clock, `seed` 16 random bytes from which nonces are made, `plane` the registry, `online` the nodes seen
+    within 10 s, `load` how many runs each node has open.
+    """
+
+    now: datetime
+    seed: bytes
+    plane: Aggregate
+    online: frozenset[str] = frozenset()
+    load: Mapping[str, int] = {}
+
+    def online_nodes(self) -> list[Node]:
+        """Return the registered nodes that are online, by name."""
+        return sorted((node for node in self.plane.nodes.values() if node.id in self.online), key=lambda node: node.id)
+
+
+class Refused(Exception):  # noqa: N818 - an outcome, not an error
+    """A command does not fit the state. Raised and caught inside one call of `decide`, never beyond."""
+
+    def __init__(self, code: Reason, message: str) -> None:
+        """Keep the one code and the message."""
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Draft:
+    """A decision being made: the state as it will be, and the events so far."""
+
+    def __init__(self, state: Aggregate, cause: Cause, context: Context, because: str | None) -> None:
+        """Start from `state`; `because` is the action that led here, for causes that are not commands."""
+        self.state = state
+        self.cause = cause
+        self.context = context
+        self.at = context.now if state.at is None else max(context.now, state.at)
+        self.action_id = f"{state.project}-a{state.action_count + 1}"
+        self.because = self.action_id if isinstance(cause, CommandCause) else because
+        self.by = cause.by if isinstance(cause, CommandCause) else None
+        self.events: list[e.Event] = []
+
+    def emit(self, event: e.Event) -> None:
+        """Add an event and apply it."""
+        self.events.append(event)
+        self.state = evolve(self.state, event, self.at, self.because, self.by)
+
+    def orchestration(self, orchestration_id: str) -> Orchestration:
+        """Return an orchestration as the draft has it now."""
+        return self.state.orchestrations[orchestration_id]
+
+    def done(self, action: Action | None = None) -> Decision:
+        """Return the decision."""
+        because = None if action is not None else self.because
+        return Decision(at=self.at, cause=self.cause, action=action, because=because, events=tuple(self.events))
+
+    def nonce(self, run: str, attempt: int) -> str:
+        """Return the nonce of an attempt: as hard to guess as the seed."""
+        return hashlib.blake2b(f"{run}.{attempt}".encode(), key=self.context.seed, digest_size=13).hexdigest()
+
+    def queue(
+        self,
+        o: Orchestration,
+        kind: RunKind,
+        *,
+        phase: str | None = None,
+        task: int | None = None,
+        base: tuple[str, ...] = (),
+        reviewer: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        """Queue the first attempt of a new run. Its model is the one of its role right now, or `model`."""
+        role = Role.REVIEWER_SECONDARY if reviewer == SECONDARY else _ROLES.get(kind)
+        run = f"{o.id}-r{len(o.runs) + 1}"
+        self.emit(
+            e.RunQueued(
+                orchestration=o.id,
+                run=run,
+                attempt=1,
+                nonce=self.nonce(run, 1),
+                kind=kind,
+                node=o.node,
+                role=NODE_ROLE if role is None else role.value,
+                model=model or ("" if role is None else model_for(o.active_policy, role)),
+                policy_revision=o.policy_revision,
+                phase=phase,
+                task=task,
+                base=base,
+                reviewer=reviewer,
+            )
+        )
+
+    def queue_again(self, o: Orchestration, run: Run, previous_error: str | None) -> None:
+        """Queue the next attempt of a run."""
+        attempt = run.attempt + 1
+        self.emit(
+            e.RunQueued(
+                orchestration=o.id,
+                run=run.id,
+                attempt=attempt,
+                nonce=self.nonce(run.id, attempt),
+                kind=run.kind,
+                node=o.node,
+                role=run.role,
+                model=run.model,
+                policy_revision=o.policy_revision,
+                phase=run.phase,
+                task=run.task,
+                base=run.base,
+                reviewer=run.reviewer,
+                previous_error=previous_error,
+            )
+        )
+
+
+def accepted(draft: Draft, action: Action) -> Decision:
+    """Return the decision of an accepted command. Its state already contains the action (see `begin`)."""
+    return Decision(at=draft.at, cause=draft.cause, action=action, events=tuple(draft.events))
+
+
+def begin(state: Aggregate, cause: CommandCause, context: Context) -> Draft:
+    """Return a draft for a command."""
+    return Draft(state, cause, context, None)
+
+
+def refused(state: Aggregate, cause: CommandCause, context: Context, code: Reason, message: str, about: Action | None = None) -> Decision:
+    """Return the decision that refuses a command: recorded, with no event."""
+    draft = begin(state, cause, context)
+    action = Action(
+        id=draft.action_id,
+        status=ActionStatus.REFUSED,
+        reason_code=code.value,
+        message=message,
+        design=about.design if about else None,
+        ticket=about.ticket if about else None,
+        orchestration=about.orchestration if about else None,
+        node=about.node if about else None,
+    )
+    return Decision(at=draft.at, cause=cause, action=action)
+
+
+def preview(decision: Decision) -> Receipt:
+    """Return the receipt that a decision would give, for a dry run: nothing of it is recorded."""
+    assert isinstance(decision.cause, CommandCause)
+    assert decision.action is not None
+    return receipt_of(decision, decision.cause, decision.action, None)
+
+
+__all__ = ["Context", "Draft", "Refused", "accepted", "begin", "evolve_action", "preview", "refused"]

@@ -1,0 +1,431 @@
+"""What comes next: the state machine of an orchestration (domain §6). Pure.
+
+A report is accepted only from the status its row of `TABLE` requires; in any other status it is recorded as stale and
+changes nothing. Holds stand beside the status and never erase it: under a hold that stops, runs are queued and not
+dispatched, so clearing the hold continues exactly there.
+
+    init ──▶ validating ──▶ planning ──▶ executing ──▶ reviewing ──▶ (next phase) … finalizing ──▶ complete
+                               ▲             │             │
+                               └── repair ───┴──── gaps ───┘   beyond two repairs: N.5, then N.5.5, then failed
+
+After gaps comes a new run; after a failure the same run with the next attempt. An attempt counts once its process started.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bus_schemas import events as e
+from bus_schemas.events import GateKind, HoldKind, OrchestrationStatus, PhaseStatus, TaskStatus
+from bus_schemas.ids import main_phase, remediation_phase
+from bus_schemas.orders import Issue, RunKind
+from bus_schemas.policy import Enforcement, HumanGate
+from bus_schemas.reasons import Reason
+from bus_schemas.reports import (
+    Ended,
+    FinalizeResult,
+    Finding,
+    InitResult,
+    Outcome,
+    PlanResult,
+    ReviewResult,
+    TaskResult,
+    ValidateResult,
+    Verdict,
+    VerifyResult,
+)
+from controller import tasks
+from controller.draft import PRIMARY, SECONDARY, Draft
+from controller.orchestration import REJECTIONS_MAX, REPAIRS_MAX, UNSTARTED_MAX, Orchestration, Phase, Run
+from controller.verdicts import judged, open_findings
+
+
+class Row(NamedTuple):
+    """A row of the state machine: a report, the status it requires, and the statuses it may lead to."""
+
+    report: RunKind
+    requires: OrchestrationStatus
+    then: tuple[OrchestrationStatus, ...]
+
+
+_S = OrchestrationStatus
+TABLE: tuple[Row, ...] = (
+    Row(RunKind.INIT, _S.LAUNCHING, (_S.VALIDATING, _S.FAILED)),
+    Row(RunKind.VALIDATE, _S.VALIDATING, (_S.PLANNING, _S.FINALIZING)),
+    Row(RunKind.PLAN, _S.PLANNING, (_S.EXECUTING,)),
+    Row(RunKind.TASK, _S.EXECUTING, (_S.EXECUTING, _S.REVIEWING)),
+    Row(RunKind.TASK_REVIEW, _S.EXECUTING, (_S.EXECUTING, _S.REVIEWING)),
+    Row(RunKind.VERIFY, _S.EXECUTING, (_S.REVIEWING, _S.PLANNING, _S.FINALIZING, _S.FAILED)),
+    Row(RunKind.REVIEW, _S.REVIEWING, (_S.PLANNING, _S.FINALIZING, _S.FAILED)),
+    Row(RunKind.FINALIZE, _S.FINALIZING, (_S.COMPLETE,)),
+)
+REQUIRES: dict[RunKind, OrchestrationStatus] = {row.report: row.requires for row in TABLE}
+
+
+def move(
+    draft: Draft, o: Orchestration, status: OrchestrationStatus, *, phase: str | None = None, code: Reason | None = None, text: str = ""
+) -> None:
+    """Give an orchestration another status. One that ends takes its open runs and actions along."""
+    draft.emit(
+        e.OrchestrationMoved(
+            orchestration=o.id, status=status, previous=o.status, phase=phase, reason_code=None if code is None else code.value, message=text
+        )
+    )
+    if not draft.orchestration(o.id).is_live:
+        _close(draft, o, status, code)
+
+
+def _close(draft: Draft, o: Orchestration, status: OrchestrationStatus, code: Reason | None) -> None:
+    for run in o.open_runs():
+        if run.held:
+            draft.emit(e.RunWithdrawn(orchestration=o.id, run=run.id, attempt=run.attempt))
+    for action in o.open_actions:
+        if action.type == "cancel" and status is OrchestrationStatus.CANCELLED:
+            draft.emit(e.ActionCompleted(action.id))
+        elif action.type == "launch":
+            draft.emit(e.ActionFailed(action.id, (code or Reason.CANCELLED).value, f"{o.id} ended as {status} before it was set up"))
+        else:
+            draft.emit(e.ActionFailed(action.id, Reason.INVALID_STATE.value, f"{o.id} is already {status}"))
+    if status is OrchestrationStatus.COMPLETE:
+        _move_tickets(draft, o)
+
+
+def _move_tickets(draft: Draft, o: Orchestration) -> None:
+    for ticket_id in o.tickets:
+        ticket = draft.state.tickets.get(ticket_id)
+        if ticket is not None and ticket.status == "in_progress":
+            draft.emit(e.TicketMoved(ticket=ticket.id, status=e.TicketStatus.IN_REVIEW, previous=ticket.status, orchestration=o.id))
+
+
+def block(draft: Draft, o: Orchestration, reason: str, code: str | None) -> None:
+    """Hold an orchestration until an operator retries or cancels."""
+    draft.emit(e.HoldSet(orchestration=o.id, hold=HoldKind.BLOCKED, reason=reason, reason_code=code))
+
+
+def open_gate(draft: Draft, o: Orchestration, gate: GateKind, phase: str | None, subject: str, code: Reason | None = None) -> None:
+    """Hold an orchestration until a human judges `subject`."""
+    draft.emit(e.GateOpened(orchestration=o.id, gate=gate, phase=phase, subject=subject))
+    draft.emit(
+        e.HoldSet(
+            orchestration=o.id, hold=HoldKind.GATE, reason=f"gate {gate} waits for an operator", reason_code=None if code is None else code.value
+        )
+    )
+
+
+# ── after a run ended ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run_ended(draft: Draft, o: Orchestration, run: Run, ended: Ended) -> None:
+    """Go on after an attempt that was recorded as ended."""
+    cancelling = o.hold(HoldKind.CANCELLING) is not None
+    if ended.outcome is Outcome.SUCCEEDED:
+        if cancelling and run.kind is not RunKind.FINALIZE:
+            return
+        _succeeded(draft, o, run, ended)
+    elif not cancelling:
+        _failed(draft, o, run, ended.outcome, ended.reason_code or Reason.INTERNAL.value, ended.detail)
+
+
+def _failed(draft: Draft, o: Orchestration, run: Run, outcome: Outcome, code: str, detail: str) -> None:
+    if outcome is Outcome.CANCELLED:
+        draft.queue_again(o, run, run.previous_error)
+    elif code == Reason.OUTPUT_MALFORMED and run.kind in (RunKind.VALIDATE, RunKind.PLAN, RunKind.REVIEW, RunKind.TASK_REVIEW):
+        _malformed(draft, o, run, detail)
+    elif run.counted < o.active_policy.flow.max_task_attempts and run.unstarted < UNSTARTED_MAX:
+        draft.queue_again(o, run, detail or code)
+    else:
+        _exhausted(draft, o, run, code, detail)
+
+
+def _malformed(draft: Draft, o: Orchestration, run: Run, detail: str) -> None:
+    if run.malformed <= 1:
+        draft.queue_again(o, run, detail)
+    else:
+        _exhausted(draft, o, run, Reason.OUTPUT_MALFORMED.value, detail)
+
+
+def _exhausted(draft: Draft, o: Orchestration, run: Run, code: str, detail: str) -> None:
+    what = f"{run.kind} ({run.id}) failed {run.attempt} times"
+    text = f"{what}: {detail}" if detail else what
+    if run.kind is RunKind.INIT:
+        move(draft, o, OrchestrationStatus.FAILED, code=Reason.INIT_FAILED, text=text)
+    elif run.kind in (RunKind.TASK, RunKind.TASK_REVIEW) and run.phase is not None and run.task is not None:
+        tasks.block(draft, o, run.phase, run.task, code, text)
+        advance(draft, draft.orchestration(o.id))
+    else:
+        block(draft, o, text, code)
+
+
+def _succeeded(draft: Draft, o: Orchestration, run: Run, ended: Ended) -> None:
+    if ended.head is not None and run.kind not in (RunKind.TASK, RunKind.TASK_REVIEW, RunKind.INIT, RunKind.FINALIZE):
+        _heads(draft, o, run.base, ended.head)
+        o = draft.orchestration(o.id)
+    match run.kind, ended.result:
+        case RunKind.INIT, InitResult() as result:
+            draft.emit(e.WorkspaceReady(orchestration=o.id, base=result.base, path=result.path, branch=result.branch))
+            for action in o.open_actions:
+                if action.type == "launch":
+                    draft.emit(e.ActionCompleted(action.id))
+            move(draft, draft.orchestration(o.id), OrchestrationStatus.VALIDATING)
+            draft.queue(draft.orchestration(o.id), RunKind.VALIDATE, base=(result.base,))
+        case RunKind.VALIDATE, ValidateResult() as result:
+            _validated(draft, o, result)
+        case RunKind.PLAN, PlanResult() as result:
+            _planned(draft, o, run, result)
+        case RunKind.TASK, TaskResult() as result:
+            _task_done(draft, o, run, ended.head or result.head, result)
+        case RunKind.TASK_REVIEW, ReviewResult() as result:
+            _task_judged(draft, o, run, result)
+        case RunKind.VERIFY, VerifyResult() as result:
+            _verified(draft, o, run, result)
+        case RunKind.REVIEW, ReviewResult() as result:
+            _reviewed(draft, o, run, result)
+        case RunKind.FINALIZE, FinalizeResult():
+            move(draft, o, OrchestrationStatus.COMPLETE)
+        case _:
+            found = "none" if ended.result is None else type(ended.result).__name__
+            _malformed(draft, o, run, f"the result of a {run.kind} run is of the wrong kind: {found}")
+
+
+def _heads(draft: Draft, o: Orchestration, contained: tuple[str, ...], head: str) -> None:
+    heads = (*(known for known in o.heads if known not in contained and known != head), head)
+    if heads != o.heads:
+        draft.emit(e.HeadsMoved(orchestration=o.id, heads=heads))
+
+
+def _validated(draft: Draft, o: Orchestration, result: ValidateResult) -> None:
+    draft.emit(e.ValidationRecorded(orchestration=o.id, verdict=result.verdict, findings=result.findings))
+    if result.verdict in (Verdict.PASS, Verdict.WARNING):
+        next_phase(draft, o, 0)
+    else:
+        block(draft, o, f"the validator says stop: {_texts(result.findings)}", Reason.NOT_READY.value)
+
+
+def _texts(findings: tuple[Finding, ...]) -> str:
+    return "; ".join(finding.text for finding in findings)[:2000] or "no reason given"
+
+
+# ── phases ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def next_phase(draft: Draft, o: Orchestration, after: int) -> None:
+    """Begin the next enabled main phase after number `after`; finalize when there is none. Skipped ones are recorded."""
+    enabled = o.active_policy.flow.phases_enabled
+    for number in range(after + 1, o.total_phases + 1):
+        if enabled is None or number in enabled:
+            begin_phase(draft, o, str(number), ())
+            return
+        draft.emit(e.PhaseMoved(orchestration=o.id, phase=str(number), status=PhaseStatus.SKIPPED, message="not in phases_enabled"))
+    o = draft.orchestration(o.id)
+    if HumanGate.FINALIZE in o.active_policy.flow.human_gates:
+        open_gate(draft, o, GateKind.FINALIZE, None, f"all phases are done; finalize writes branch {o.branch}")
+    else:
+        finalize(draft, o)
+
+
+def finalize(draft: Draft, o: Orchestration) -> None:
+    """Order the last run."""
+    move(draft, o, OrchestrationStatus.FINALIZING)
+    draft.queue(draft.orchestration(o.id), RunKind.FINALIZE, base=o.heads)
+
+
+def begin_phase(draft: Draft, o: Orchestration, phase: str, issues: tuple[Issue, ...]) -> None:
+    """Plan a phase; `issues` are what the plan must answer."""
+    draft.emit(e.PhaseMoved(orchestration=o.id, phase=phase, status=PhaseStatus.PLANNING))
+    if issues:
+        draft.emit(e.IssuesRaised(orchestration=o.id, phase=phase, issues=issues))
+    move(draft, o, OrchestrationStatus.PLANNING, phase=phase)
+    o = draft.orchestration(o.id)
+    draft.queue(o, RunKind.PLAN, phase=phase, base=o.heads)
+
+
+def _planned(draft: Draft, o: Orchestration, run: Run, result: PlanResult) -> None:
+    phase = o.current()
+    planned, problems = tasks.numbered(phase, result.tasks)
+    problems = problems or tasks.unroutable(planned, draft.context.plane.nodes.get(o.node))
+    if problems:
+        _malformed(draft, o, run, "the plan cannot be used: " + "; ".join(problems)[:4000])
+        return
+    draft.emit(e.PhasePlanned(orchestration=o.id, phase=phase.id, revision=phase.revision + 1, tasks=planned))
+    draft.emit(e.PhaseMoved(orchestration=o.id, phase=phase.id, status=PhaseStatus.PLANNED))
+    o = draft.orchestration(o.id)
+    if HumanGate.PLAN in o.active_policy.flow.human_gates:
+        lines = "\n".join(f"{task.number}. {task.subject}" for task in planned)
+        open_gate(draft, o, GateKind.PLAN, phase.id, f"plan of phase {phase.id}:\n{lines}")
+    else:
+        execute(draft, o)
+
+
+def execute(draft: Draft, o: Orchestration) -> None:
+    """Start the tasks of a planned phase."""
+    draft.emit(e.PhaseMoved(orchestration=o.id, phase=o.current().id, status=PhaseStatus.EXECUTING))
+    move(draft, o, OrchestrationStatus.EXECUTING)
+    advance(draft, draft.orchestration(o.id))
+
+
+def advance(draft: Draft, o: Orchestration) -> None:
+    """Start every task that is ready; with none open, verify the phase, or block it when tasks are blocked."""
+    phase = o.current()
+    tasks.start_ready(draft, o, phase)
+    o = draft.orchestration(o.id)
+    phase = o.current()
+    if any(task.status is TaskStatus.IN_PROGRESS for task in phase.tasks):
+        return
+    blocked = [task for task in phase.tasks if task.status is TaskStatus.BLOCKED]
+    if blocked:
+        numbers = ", ".join(str(task.number) for task in blocked)
+        draft.emit(e.PhaseMoved(orchestration=o.id, phase=phase.id, status=PhaseStatus.BLOCKED, reason_code=blocked[0].reason_code))
+        block(draft, o, f"phase {phase.id}: task {numbers} failed and nothing else can run", blocked[0].reason_code)
+        return
+    verify(draft, o)
+
+
+def verify(draft: Draft, o: Orchestration) -> None:
+    """Run the project's check; without one it is recorded as skipped and the review begins."""
+    phase = o.current()
+    project = draft.context.plane.projects.get(o.project)
+    if project is None or not project.check:
+        draft.emit(e.VerifyRecorded(orchestration=o.id, phase=phase.id, status="skipped"))
+        _begin_review(draft, draft.orchestration(o.id))
+    else:
+        draft.queue(o, RunKind.VERIFY, phase=phase.id, base=o.heads)
+
+
+def _verified(draft: Draft, o: Orchestration, run: Run, result: VerifyResult) -> None:
+    phase = o.current()
+    status = "passed" if result.passed else "failed"
+    draft.emit(e.VerifyRecorded(orchestration=o.id, phase=phase.id, status=status, exit_code=result.exit_code))
+    if result.passed:
+        _begin_review(draft, draft.orchestration(o.id))
+    else:
+        text = f"the check exited {result.exit_code}:\n{result.tail}"[:16_000]
+        gaps(draft, draft.orchestration(o.id), (Issue(text=text, source="verify", severity="p0"),))
+
+
+# ── tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _task_done(draft: Draft, o: Orchestration, run: Run, head: str, result: TaskResult) -> None:
+    phase = o.current()
+    task = phase.task(run.task) if run.task is not None and run.phase == phase.id else None
+    if task is None or task.status is not TaskStatus.IN_PROGRESS:
+        return
+    base = task.git_range[0] if task.git_range else result.base
+    if o.active_policy.review.enforcement is Enforcement.PHASE_ONLY:
+        tasks.complete(draft, o, phase.id, task, (base, head))
+        advance(draft, draft.orchestration(o.id))
+        return
+    draft.emit(
+        e.TaskMoved(
+            orchestration=o.id, phase=phase.id, task=task.number, status=TaskStatus.IN_PROGRESS, revision=task.revision, git_range=(base, head)
+        )
+    )
+    draft.queue(draft.orchestration(o.id), RunKind.TASK_REVIEW, phase=phase.id, task=task.number, base=(head,))
+
+
+def _task_judged(draft: Draft, o: Orchestration, run: Run, result: ReviewResult) -> None:
+    phase = o.current()
+    task = phase.task(run.task) if run.task is not None and run.phase == phase.id else None
+    if task is None or task.git_range is None or task.status is not TaskStatus.IN_PROGRESS:
+        return
+    verdict = judged(result, o.active_policy.review, repairs=task.rejections)
+    draft.emit(
+        e.VerdictRecorded(
+            orchestration=o.id,
+            phase=phase.id,
+            task=task.number,
+            reviewer=PRIMARY,
+            verdict=verdict,
+            findings=result.findings,
+            model=run.model,
+        )
+    )
+    if verdict is Verdict.PASS:
+        tasks.complete(draft, o, phase.id, task, task.git_range)
+        advance(draft, draft.orchestration(o.id))
+    elif task.rejections + 1 >= REJECTIONS_MAX:
+        text = f"rejected {REJECTIONS_MAX} times: {_texts(result.findings)}"
+        tasks.block(draft, o, phase.id, task.number, Reason.REVIEW_EXHAUSTED.value, text)
+        advance(draft, draft.orchestration(o.id))
+    else:
+        tasks.send_back(draft, o, phase.id, task, _issues(result.findings, "task-review"))
+
+
+def _issues(findings: tuple[Finding, ...], source: str) -> tuple[Issue, ...]:
+    found = tuple(Issue(text=finding.text, source=source, severity=finding.severity, detector=finding.detector) for finding in findings)
+    return found or (Issue(text="the reviewer found gaps and named none", source=source),)
+
+
+# ── review ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _begin_review(draft: Draft, o: Orchestration) -> None:
+    phase = o.current()
+    if o.active_policy.review.enforcement is Enforcement.TASK_ONLY:
+        complete_phase(draft, o)
+        return
+    draft.emit(e.PhaseMoved(orchestration=o.id, phase=phase.id, status=PhaseStatus.REVIEWING))
+    move(draft, o, OrchestrationStatus.REVIEWING)
+    review(draft, draft.orchestration(o.id))
+
+
+def review(draft: Draft, o: Orchestration) -> None:
+    """Order the reviews of the phase that are not there yet: one, or two under consensus."""
+    phase = o.current()
+    have = {known.reviewer for known in phase.verdicts}
+    wanted = (PRIMARY, SECONDARY) if o.active_policy.model.review_consensus else (PRIMARY,)
+    for reviewer in wanted:
+        if reviewer not in have:
+            draft.queue(draft.orchestration(o.id), RunKind.REVIEW, phase=phase.id, base=o.heads, reviewer=reviewer)
+
+
+def _reviewed(draft: Draft, o: Orchestration, run: Run, result: ReviewResult) -> None:
+    phase = o.current()
+    verdict = judged(result, o.active_policy.review, repairs=phase.repairs)
+    reviewer = run.reviewer or PRIMARY
+    draft.emit(e.VerdictRecorded(orchestration=o.id, phase=phase.id, reviewer=reviewer, verdict=verdict, findings=result.findings, model=run.model))
+    o = draft.orchestration(o.id)
+    if any(other.kind is RunKind.REVIEW and other.phase == phase.id for other in o.open_runs()):
+        return
+    phase = o.current()
+    verdicts = {known.verdict for known in phase.verdicts}
+    if len(verdicts) > 1:
+        subject = "\n".join(f"{known.reviewer} says {known.verdict}: {_texts(known.findings)}" for known in phase.verdicts)
+        open_gate(draft, o, GateKind.CONSENSUS_DISAGREEMENT, phase.id, subject, Reason.CONSENSUS_DISAGREEMENT)
+    elif verdicts == {Verdict.PASS}:
+        _passed(draft, o, phase)
+    else:
+        findings = tuple(finding for known in phase.verdicts for finding in open_findings(known.findings, o.active_policy.review, phase.repairs))
+        gaps(draft, o, _issues(findings, "review"))
+
+
+def _passed(draft: Draft, o: Orchestration, phase: Phase) -> None:
+    if HumanGate.REVIEW in o.active_policy.flow.human_gates:
+        subject = f"phase {phase.id} passed its review; commits {phase.base or '?'}..{o.heads[0] if o.heads else '?'}"
+        open_gate(draft, o, GateKind.REVIEW, phase.id, subject)
+    else:
+        complete_phase(draft, o)
+
+
+def complete_phase(draft: Draft, o: Orchestration) -> None:
+    """End the phase as complete and go on with the next main phase."""
+    phase = o.current()
+    draft.emit(e.PhaseMoved(orchestration=o.id, phase=phase.id, status=PhaseStatus.COMPLETE))
+    next_phase(draft, draft.orchestration(o.id), main_phase(phase.id))
+
+
+def gaps(draft: Draft, o: Orchestration, issues: tuple[Issue, ...]) -> None:
+    """Repair the phase, at most twice for a main phase; then remedy it in `N.5`, then `N.5.5`; then the orchestration fails."""
+    phase = o.current()
+    if "." not in phase.id and phase.repairs < REPAIRS_MAX:
+        draft.emit(e.RepairStarted(orchestration=o.id, phase=phase.id, repair=phase.repairs + 1))
+        begin_phase(draft, draft.orchestration(o.id), phase.id, issues)
+        return
+    draft.emit(e.PhaseMoved(orchestration=o.id, phase=phase.id, status=PhaseStatus.COMPLETE, message="with gaps"))
+    remedy = remediation_phase(phase.id)
+    o = draft.orchestration(o.id)
+    if remedy is None:
+        text = f"phase {phase.id} still has gaps: " + "; ".join(issue.text for issue in issues)[:2000]
+        move(draft, o, OrchestrationStatus.FAILED, code=Reason.REVIEW_EXHAUSTED, text=text)
+    else:
+        begin_phase(draft, o, remedy, issues)
