@@ -395,12 +395,16 @@ class ReportStale(_Event, tag="report-stale", frozen=True):
 
 
 class HoldSet(_Event, tag="hold-set", frozen=True):
-    """An orchestration is held. It continues exactly where it stands when the hold is cleared."""
+    """An orchestration is held. It continues exactly where it stands when the hold is cleared.
+
+    `stop` says that running runs are to be stopped instead of let end.
+    """
 
     orchestration: str
     hold: HoldKind
     reason: str
     reason_code: str | None = None
+    stop: bool = False
 
 
 class HoldCleared(_Event, tag="hold-cleared", frozen=True):

@@ -18,7 +18,7 @@ from bus_schemas.orders import RunKind
 from bus_schemas.policy import Role, model_for
 from bus_schemas.reasons import Reason
 from controller.orchestration import Orchestration, Run
-from controller.project import Aggregate, evolve, evolve_action
+from controller.project import Aggregate, evolve
 
 _ROLES: dict[RunKind, Role] = {
     RunKind.VALIDATE: Role.VALIDATOR,
@@ -52,7 +52,7 @@ class Context(Struct, frozen=True):
         return sorted((node for node in self.plane.nodes.values() if node.id in self.online), key=lambda node: node.id)
 
 
-class Refused(Exception):  # noqa: N818 - an outcome, not an error
+class Refused(Exception):
     """A command does not fit the state. Raised and caught inside one call of `decide`, never beyond."""
 
     def __init__(self, code: Reason, message: str) -> None:
@@ -180,6 +180,3 @@ def preview(decision: Decision) -> Receipt:
     assert isinstance(decision.cause, CommandCause)
     assert decision.action is not None
     return receipt_of(decision, decision.cause, decision.action, None)
-
-
-__all__ = ["Context", "Draft", "Refused", "accepted", "begin", "evolve_action", "preview", "refused"]

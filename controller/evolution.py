@@ -111,7 +111,7 @@ def evolve(o: Orchestration, event: OrchestrationEvent, at: datetime, because: s
             return _run_moved(o, event, at)
         case e.HoldSet():
             holds = tuple(hold for hold in o.holds if hold.kind is not event.hold)
-            return replace(o, holds=(*holds, Hold(event.hold, event.reason, at, event.reason_code)))
+            return replace(o, holds=(*holds, Hold(event.hold, event.reason, at, event.reason_code, event.stop)))
         case e.HoldCleared():
             return replace(o, holds=tuple(hold for hold in o.holds if hold.kind is not event.hold))
         case e.GateOpened():

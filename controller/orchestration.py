@@ -36,6 +36,7 @@ class Hold(Struct, frozen=True):
     reason: str
     since: datetime
     reason_code: str | None = None
+    stop: bool = False
 
 
 class Gate(Struct, frozen=True):

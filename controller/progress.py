@@ -15,7 +15,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from bus_schemas import events as e
+from bus_schemas.entities import Node, TicketStatus
 from bus_schemas.events import GateKind, HoldKind, OrchestrationStatus, PhaseStatus, TaskStatus
 from bus_schemas.ids import main_phase, remediation_phase
 from bus_schemas.orders import Issue, RunKind
@@ -93,8 +96,8 @@ def _close(draft: Draft, o: Orchestration, status: OrchestrationStatus, code: Re
 def _move_tickets(draft: Draft, o: Orchestration) -> None:
     for ticket_id in o.tickets:
         ticket = draft.state.tickets.get(ticket_id)
-        if ticket is not None and ticket.status == "in_progress":
-            draft.emit(e.TicketMoved(ticket=ticket.id, status=e.TicketStatus.IN_REVIEW, previous=ticket.status, orchestration=o.id))
+        if ticket is not None and ticket.status is TicketStatus.IN_PROGRESS:
+            draft.emit(e.TicketMoved(ticket=ticket.id, status=TicketStatus.IN_REVIEW, previous=ticket.status, orchestration=o.id))
 
 
 def block(draft: Draft, o: Orchestration, reason: str, code: str | None) -> None:
@@ -113,6 +116,35 @@ def open_gate(draft: Draft, o: Orchestration, gate: GateKind, phase: str | None,
 
 
 # ── after a run ended ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+_RESULTS: dict[RunKind, type] = {
+    RunKind.INIT: InitResult,
+    RunKind.VALIDATE: ValidateResult,
+    RunKind.PLAN: PlanResult,
+    RunKind.TASK: TaskResult,
+    RunKind.TASK_REVIEW: ReviewResult,
+    RunKind.VERIFY: VerifyResult,
+    RunKind.REVIEW: ReviewResult,
+    RunKind.FINALIZE: FinalizeResult,
+}
+
+
+def usable(o: Orchestration, run: Run, ended: Ended, node: Node | None) -> Ended:
+    """Return `ended`, or the malformed end that it really is: a result of the wrong kind, or a plan that cannot be done."""
+    if ended.outcome is not Outcome.SUCCEEDED:
+        return ended
+    problems: list[str] = []
+    if not isinstance(ended.result, _RESULTS[run.kind]):
+        found = "none" if ended.result is None else type(ended.result).__name__
+        problems = [f"the result of a {run.kind} run is of the wrong kind: {found}"]
+    elif isinstance(ended.result, PlanResult):
+        planned, problems = tasks.numbered(o.current(), ended.result.tasks)
+        problems = problems or tasks.unroutable(planned, node)
+    if not problems:
+        return ended
+    detail = f"the {run.kind} cannot be used: {'; '.join(problems)}"[:4000]
+    return replace(ended, outcome=Outcome.FAILED, reason_code=Reason.OUTPUT_MALFORMED.value, detail=detail)
 
 
 def run_ended(draft: Draft, o: Orchestration, run: Run, ended: Ended) -> None:
@@ -171,20 +203,19 @@ def _succeeded(draft: Draft, o: Orchestration, run: Run, ended: Ended) -> None:
         case RunKind.VALIDATE, ValidateResult() as result:
             _validated(draft, o, result)
         case RunKind.PLAN, PlanResult() as result:
-            _planned(draft, o, run, result)
+            _planned(draft, o, result)
         case RunKind.TASK, TaskResult() as result:
             _task_done(draft, o, run, ended.head or result.head, result)
         case RunKind.TASK_REVIEW, ReviewResult() as result:
             _task_judged(draft, o, run, result)
         case RunKind.VERIFY, VerifyResult() as result:
-            _verified(draft, o, run, result)
+            _verified(draft, o, result)
         case RunKind.REVIEW, ReviewResult() as result:
             _reviewed(draft, o, run, result)
         case RunKind.FINALIZE, FinalizeResult():
             move(draft, o, OrchestrationStatus.COMPLETE)
         case _:
-            found = "none" if ended.result is None else type(ended.result).__name__
-            _malformed(draft, o, run, f"the result of a {run.kind} run is of the wrong kind: {found}")
+            raise AssertionError(f"{run.id}: `usable` let a result of the wrong kind through")
 
 
 def _heads(draft: Draft, o: Orchestration, contained: tuple[str, ...], head: str) -> None:
@@ -239,13 +270,9 @@ def begin_phase(draft: Draft, o: Orchestration, phase: str, issues: tuple[Issue,
     draft.queue(o, RunKind.PLAN, phase=phase, base=o.heads)
 
 
-def _planned(draft: Draft, o: Orchestration, run: Run, result: PlanResult) -> None:
+def _planned(draft: Draft, o: Orchestration, result: PlanResult) -> None:
     phase = o.current()
-    planned, problems = tasks.numbered(phase, result.tasks)
-    problems = problems or tasks.unroutable(planned, draft.context.plane.nodes.get(o.node))
-    if problems:
-        _malformed(draft, o, run, "the plan cannot be used: " + "; ".join(problems)[:4000])
-        return
+    planned, _ = tasks.numbered(phase, result.tasks)
     draft.emit(e.PhasePlanned(orchestration=o.id, phase=phase.id, revision=phase.revision + 1, tasks=planned))
     draft.emit(e.PhaseMoved(orchestration=o.id, phase=phase.id, status=PhaseStatus.PLANNED))
     o = draft.orchestration(o.id)
@@ -291,7 +318,7 @@ def verify(draft: Draft, o: Orchestration) -> None:
         draft.queue(o, RunKind.VERIFY, phase=phase.id, base=o.heads)
 
 
-def _verified(draft: Draft, o: Orchestration, run: Run, result: VerifyResult) -> None:
+def _verified(draft: Draft, o: Orchestration, result: VerifyResult) -> None:
     phase = o.current()
     status = "passed" if result.passed else "failed"
     draft.emit(e.VerifyRecorded(orchestration=o.id, phase=phase.id, status=status, exit_code=result.exit_code))

@@ -1,0 +1,106 @@
+"""Work orders, derived from the state: what an attempt's node is told. Pure.
+
+Derived, not stored: any controller can publish the order of an attempt again, with the nonce that the ledger holds.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from bus_schemas.codec import VERSION
+from bus_schemas.entities import Project
+from bus_schemas.events import HoldKind
+from bus_schemas.ids import main_phase
+from bus_schemas.orders import Inputs, RunKind, StopOrder, TaskBrief, TicketBrief, WorkOrder, Workspace
+from bus_schemas.reasons import Reason
+from controller.orchestration import Orchestration, Phase, Run, Task
+from controller.project import Aggregate
+
+
+def order_of(state: Aggregate, project: Project, o: Orchestration, run: Run, now: datetime) -> WorkOrder:
+    """Return the order of a run's newest attempt."""
+    return WorkOrder(
+        v=VERSION,
+        type="work-order",
+        run=run.id,
+        attempt=run.attempt,
+        nonce=run.nonce,
+        kind=run.kind,
+        project=o.project,
+        orchestration=o.id,
+        node=run.node,
+        role=run.role,
+        model=run.model,
+        workspace=Workspace(repo=project.repo, slug=o.slug, branch=o.branch, default_branch=project.default_branch, base=run.base),
+        inputs=_inputs(state, project, o, run),
+        review=o.active_policy.review,
+        policy_revision=run.policy_revision,
+        timeout_s=float(o.active_policy.flow.run_timeout_s),
+        action=run.action,
+        issued_at=now,
+        reviewer=run.reviewer,
+    )
+
+
+def _inputs(state: Aggregate, project: Project, o: Orchestration, run: Run) -> Inputs:
+    phase = o.find_phase(run.phase)
+    task = phase.task(run.task) if phase is not None and run.task is not None else None
+    return Inputs(
+        feature=o.feature,
+        design_title=o.design_title,
+        design_body=o.design_body,
+        total_phases=o.total_phases,
+        phase=run.phase,
+        task=None if task is None or phase is None else _brief(phase, task),
+        tasks=() if phase is None or run.kind is not RunKind.PLAN else tuple(_brief(phase, known) for known in phase.tasks),
+        tickets=_tickets(state, o, run),
+        issues=task.issues if task is not None else phase.issues if phase is not None else (),
+        judge=_judge(o, run, phase, task),
+        check=project.check if run.kind is RunKind.VERIFY else None,
+        repair=0 if phase is None else _repair(o, phase),
+        previous_error=run.previous_error,
+    )
+
+
+def _brief(phase: Phase, task: Task) -> TaskBrief:
+    return TaskBrief(phase.id, task.number, task.subject, task.description, task.depends_on, task.status.value)
+
+
+def _tickets(state: Aggregate, o: Orchestration, run: Run) -> tuple[TicketBrief, ...]:
+    if run.kind not in (RunKind.PLAN, RunKind.TASK):
+        return ()
+    found = (state.tickets.get(ticket_id) for ticket_id in o.tickets)
+    return tuple(TicketBrief(ticket.id, ticket.title, ticket.body) for ticket in found if ticket is not None)
+
+
+def _judge(o: Orchestration, run: Run, phase: Phase | None, task: Task | None) -> tuple[str, str] | None:
+    if run.kind is RunKind.TASK_REVIEW and task is not None:
+        return task.git_range
+    if run.kind is RunKind.REVIEW and phase is not None and phase.base and run.base:
+        return (phase.base, run.base[0])
+    return None
+
+
+def _repair(o: Orchestration, phase: Phase) -> int:
+    """Return how many times the main phase was planned again, its remediation phases included."""
+    main = o.find_phase(str(main_phase(phase.id)))
+    return (0 if main is None else main.repairs) + phase.id.count(".")
+
+
+def stop_of(o: Orchestration, run: Run, now: datetime) -> StopOrder:
+    """Return the order that stops a run's newest attempt."""
+    return StopOrder(
+        v=VERSION,
+        type="stop-order",
+        run=run.id,
+        attempt=run.attempt,
+        nonce=run.nonce,
+        node=run.node,
+        reason_code=Reason.CANCELLED.value,
+        issued_at=now,
+    )
+
+
+def stops(o: Orchestration) -> bool:
+    """Return whether running runs are to be stopped, not only waited for."""
+    return any(hold.stop and hold.kind in (HoldKind.PAUSING, HoldKind.CANCELLING) for hold in o.holds)
