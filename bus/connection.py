@@ -136,7 +136,7 @@ class Bus:
         if self._credentials.token:
             options["token"] = self._credentials.token
         if self._credentials.seed_file:
-            options["nkeys_seed"] = str(self._credentials.seed_file)
+            options["nkeys_seed_str"] = _seed_of(self._credentials.seed_file)
         while True:
             try:
                 # nats-py retries a first connection for ever when reconnects are endless: one try here, our own loop outside
@@ -292,6 +292,17 @@ class ApiFailure(Exception):
         super().__init__(f"{api}: {description} ({err_code})")
         self.err_code = err_code
         self.description = description
+
+
+def _seed_of(seed_file: Path) -> str:
+    # read here: nats-py takes a seed file only without its last newline, and a missing one would look like a missing server
+    from bus.identity import BadIdentity, public_of  # here: it costs 30 ms, which most starts need not pay
+
+    try:
+        public_of(seed_file)
+        return seed_file.read_text().strip()
+    except (OSError, BadIdentity) as error:
+        raise Denied(f"cannot use the key {seed_file}: {error}") from error
 
 
 def _append_error(subject: str, error: _ApiError) -> Exception:

@@ -238,8 +238,10 @@ def node_permissions(node: str) -> Permissions:
     return Permissions(
         publish=(
             *(f"$JS.API.CONSUMER.MSG.NEXT.{WORK}.{durable}" for durable in durables),
-            *(f"$JS.ACK.{WORK}.{durable}.>" for durable in durables),
-            *(f"$JS.ACK.*.*.{WORK}.{durable}.>" for durable in durables),
+            # the two forms of an ack, told apart by length and by `_` (no domain): with wildcards for these, the subject
+            # `$JS.ACK.WORK.work-b.WORK.work-a.1.1.1` would be an ack of ours and a `+NXT` for the orders of another node
+            *(f"$JS.ACK.{WORK}.{durable}.*.*.*.*.*" for durable in durables),
+            *(f"$JS.ACK._.*.{WORK}.{durable}.*.*.*.*.>" for durable in durables),
             f"$JS.API.DIRECT.GET.{REP}.qd.rep.{node}.>",
             f"qd.rep.{node}.>",
             f"qd.log.{node}.>",
