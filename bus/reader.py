@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -60,7 +60,7 @@ class Reader:
         self._name: str | None = None
         self.restarts = -1
 
-    async def batches(self) -> AsyncIterator[list[Stored]]:
+    async def batches(self) -> AsyncGenerator[list[Stored], None]:
         """Yield what has come, at least one message each time; starts again by itself after gaps and reconnects."""
         try:
             while True:

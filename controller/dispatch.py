@@ -1,0 +1,226 @@
+"""Dispatch: which queued runs are sent to their nodes, withdrawn or stopped. Owns the WORK stream's write side.
+
+Runs wait in the ledger; a node has at most capacity + 1 unclaimed orders, taken round-robin over projects and oldest
+first inside one. An order is published after the commit and tried for ever. All of it can be rebuilt from the state.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import anyio
+import anyio.abc
+
+from bus.connection import Bus
+from bus.errors import Rejected, Unavailable
+from bus_schemas import codec, subjects
+from bus_schemas import events as e
+from bus_schemas.decisions import LedgerMessage
+from bus_schemas.events import HoldKind, RunStatus
+from bus_schemas.ids import orchestration_of, project_of
+from bus_schemas.reports import Withdrawn
+from controller.ledger import Ledger
+from controller.orchestration import NOT_STARTED, Orchestration, Run
+from controller.work_orders import order_of, stop_of, stops
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.2
+
+
+class Attempt(NamedTuple):
+    """An attempt of a run."""
+
+    run: str
+    attempt: int
+
+
+class Dispatcher:
+    """What is queued, unclaimed and open for each node."""
+
+    def __init__(self, bus: Bus, ledger: Ledger, owner: str, tasks: anyio.abc.TaskGroup) -> None:
+        """Send over `bus` in tasks of `tasks`."""
+        self._bus, self._ledger, self._owner, self._tasks = bus, ledger, owner, tasks
+        self._queues: dict[str, dict[str, deque[Attempt]]] = {}
+        self._turns: dict[str, deque[str]] = {}
+        self._unclaimed: dict[str, set[Attempt]] = {}
+        self._node_of: dict[Attempt, str] = {}
+        self._recalled: set[tuple[Attempt, bool]] = set()
+        self._dispatched: dict[str, list[e.RunDispatched]] = {}
+        self.load: dict[str, int] = {}
+        """How many runs each node has open."""
+
+    def rebuild(self) -> None:
+        """Start from the state: every run without a start is sent again with its nonce, every hold is enforced again."""
+        self._queues.clear()
+        self._turns.clear()
+        self._unclaimed.clear()
+        self._node_of.clear()
+        self._recalled.clear()
+        self._dispatched.clear()
+        self.load.clear()
+        for state in list(self._ledger.states.values()):
+            for o in state.orchestrations.values():
+                if o.is_live:
+                    for run in o.open_runs():
+                        self._open(run)
+                    self._recall(o)
+        self.fill_all()
+
+    def observe(self, message: LedgerMessage) -> None:
+        """Take in a message that was just folded: send what it queued, recall what it holds."""
+        touched: set[str] = set()
+        nodes: set[str] = set()
+        for decision in message.decisions:
+            for event in decision.events:
+                match event:
+                    case e.RunQueued():
+                        touched.add(event.orchestration)
+                        nodes.add(event.node)
+                        self._open_queued(message.project, event)
+                    case e.RunStarted() | e.RunWithdrawn() | e.RunEnded():
+                        touched.add(event.orchestration)
+                        nodes.add(self._settle(Attempt(event.run, event.attempt), ended=not isinstance(event, e.RunStarted)))
+                    case e.HoldSet() | e.HoldCleared():
+                        touched.add(event.orchestration)
+                    case e.NodeRegistered():
+                        nodes.add(event.node.id)
+                    case _:
+                        pass
+        state = self._ledger.state(message.project)
+        for orchestration in touched:
+            o = state.orchestrations.get(orchestration)
+            if o is not None and o.holds:
+                self._recall(o)
+        for node in nodes:
+            self.fill(node)
+
+    def _open_queued(self, project: str, event: e.RunQueued) -> None:
+        o = self._ledger.state(project).orchestrations.get(event.orchestration)
+        run = None if o is None else o.run(event.run)
+        if run is not None and run.attempt == event.attempt and run.is_open:
+            self._open(run)
+
+    def _open(self, run: Run) -> None:
+        attempt = Attempt(run.id, run.attempt)
+        if attempt in self._node_of:
+            return
+        self._node_of[attempt] = run.node
+        self.load[run.node] = self.load.get(run.node, 0) + 1
+        if run.status in NOT_STARTED and not run.held:
+            project = project_of(run.id)
+            queues = self._queues.setdefault(run.node, {})
+            if project not in queues:
+                queues[project] = deque()
+                self._turns.setdefault(run.node, deque()).append(project)
+            queues[project].append(attempt)
+
+    def _settle(self, attempt: Attempt, *, ended: bool) -> str:
+        node = self._node_of.get(attempt, "")
+        self._unclaimed.get(node, set()).discard(attempt)
+        if ended and attempt in self._node_of:
+            del self._node_of[attempt]
+            self.load[node] -= 1
+            self._recalled.discard((attempt, True))
+            self._recalled.discard((attempt, False))
+        return node
+
+    def _find(self, attempt: Attempt) -> tuple[Orchestration, Run] | None:
+        """Return the attempt as it stands, or None when a newer one took its place."""
+        o = self._ledger.state(project_of(attempt.run)).orchestrations.get(orchestration_of(attempt.run))
+        run = None if o is None else o.run(attempt.run)
+        return None if o is None or run is None or run.attempt != attempt.attempt else (o, run)
+
+    def fill_all(self) -> None:
+        """Send to every node what it may have."""
+        for node in list(self._queues):
+            self.fill(node)
+
+    def fill(self, node: str) -> None:
+        """Send a node as many orders as it may have unclaimed."""
+        known = self._ledger.plane.nodes.get(node)
+        if known is None:
+            return
+        unclaimed = self._unclaimed.setdefault(node, set())
+        while len(unclaimed) < known.capacity + 1:
+            attempt = self._next(node)
+            if attempt is None:
+                return
+            unclaimed.add(attempt)
+            self._tasks.start_soon(self._send, node, attempt)
+
+    def _next(self, node: str) -> Attempt | None:
+        """Take the next attempt that may be sent: projects in turn, oldest first."""
+        turns, queues = self._turns.get(node), self._queues.get(node)
+        while turns and queues:
+            project = turns[0]
+            queue = queues[project]
+            if not queue:
+                turns.popleft()
+                del queues[project]
+                continue
+            turns.rotate(-1)
+            attempt = queue.popleft()
+            found = self._find(attempt)
+            if found is not None and found[1].status in NOT_STARTED and found[0].is_live and not found[0].is_stopping:
+                return attempt
+        return None
+
+    async def _send(self, node: str, attempt: Attempt) -> None:
+        found = self._find(attempt)
+        state = self._ledger.state(project_of(attempt.run))
+        project = self._ledger.plane.projects.get(state.project)
+        if found is None or project is None or found[1].status not in NOT_STARTED:
+            self._unclaimed.get(node, set()).discard(attempt)
+            return
+        o, run = found
+        data = codec.encode(order_of(state, project, o, run, datetime.now(UTC)))
+        await self._for_ever(subjects.work(node, run.id, run.attempt), data)
+        if run.status is RunStatus.QUEUED:
+            mark = e.RunDispatched(orchestration=o.id, run=run.id, attempt=run.attempt)
+            self._dispatched.setdefault(state.project, []).append(mark)
+
+    async def _for_ever(self, subject: str, data: bytes) -> bool:
+        """Write once to `subject`; return whether it was this call. Waits while the bus is away."""
+        while True:
+            try:
+                return await self._bus.write_once(subject, data)
+            except Rejected as error:
+                # the stream is full or refuses it: an operator must see it, and it may pass
+                log.error("cannot publish %s: %s", subject, error)
+                await anyio.sleep(RETRY_S * 10)
+            except Unavailable:
+                await anyio.sleep(RETRY_S)
+
+    def take_dispatched(self, project: str) -> list[e.RunDispatched]:
+        """Return what was published since the last call: recorded with the next decision, never by a write of its own."""
+        return self._dispatched.pop(project, [])
+
+    def _recall(self, o: Orchestration) -> None:
+        """Withdraw or stop what a pause or a cancel must see the end of."""
+        if o.hold(HoldKind.PAUSING) is None and o.hold(HoldKind.CANCELLING) is None:
+            return
+        for run in o.outstanding():
+            started = run.status is RunStatus.STARTED
+            if started and not stops(o):
+                continue
+            mark = (Attempt(run.id, run.attempt), started)
+            if mark not in self._recalled:
+                self._recalled.add(mark)
+                self._tasks.start_soon(self._withdraw, o.id, run, started)
+
+    async def _withdraw(self, orchestration: str, run: Run, started: bool) -> None:
+        """Take the start claim so that the attempt can never start; where the node has it, stop it if that is wanted."""
+        project = project_of(orchestration)
+        if not started:
+            subject = subjects.report(run.node, project, run.id, run.attempt, run.nonce, "started")
+            body = Withdrawn(v=codec.VERSION, by=self._owner, at=datetime.now(UTC))
+            await self._for_ever(subject, codec.encode(body))
+            return
+        o = self._ledger.state(project).orchestrations.get(orchestration)
+        if o is not None and stops(o):
+            data = codec.encode(stop_of(o, run, datetime.now(UTC)))
+            await self._for_ever(subjects.control_order(run.node, run.id, run.attempt), data)

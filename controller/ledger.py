@@ -1,0 +1,203 @@
+"""The ledger: the fold of every project in memory, and the one way to append to it.
+
+Owns the LEDGER stream's write side. One append is one compare-and-set on one subject; after an unknown outcome the
+ledger itself is asked whether our batch is there, and only then is it tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import anyio
+import msgspec
+from msgspec import Struct
+
+from bus.connection import Bus, Stored
+from bus.errors import Conflict, Unavailable
+from bus.reader import Reader, stream_state
+from bus_schemas import codec, subjects
+from bus_schemas.decisions import CORE_VERSION, Decision, LedgerMessage
+from bus_schemas.ids import PLANE
+from controller.idempotency import KeyIndex
+from controller.project import Aggregate, fold
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES_MAX = 512 * 1024
+"""Of a batch of several decisions; a single larger decision goes alone."""
+BATCH_DECISIONS_MAX = 512
+RETRY_S = 0.1
+
+
+class Head(NamedTuple):
+    """The newest message of a subject: its sequence and the hash of its body."""
+
+    seq: int
+    sha256: str
+
+
+class _Frame(Struct, frozen=True):
+    """A ledger message whose decisions are encoded already."""
+
+    v: int
+    type: str
+    project: str
+    batch: str
+    by: str
+    prev: str
+    plane_seq: int
+    core: int
+    decisions: list[msgspec.Raw]
+
+
+NO_HEAD = Head(0, codec.ZERO_HASH)
+
+
+class Ledger:
+    """State of all projects as of `position_seq`, with their heads and the key index."""
+
+    def __init__(self, bus: Bus, owner: str) -> None:
+        """Start empty; `catch_up` folds what is stored."""
+        self._bus, self._owner = bus, owner
+        self.states: dict[str, Aggregate] = {PLANE: Aggregate(PLANE)}
+        self.heads: dict[str, Head] = {}
+        self.keys = KeyIndex()
+        self.position_seq = 0
+        self.stopped: dict[str, str] = {}
+        self.on_foreign: Callable[[LedgerMessage], None] | None = None
+        """Told each message that another controller appended while this one is active."""
+
+    @property
+    def plane(self) -> Aggregate:
+        """The registry of projects, nodes and flags."""
+        return self.states[PLANE]
+
+    def state(self, project: str) -> Aggregate:
+        """Return a project's state; empty for one without a decision yet."""
+        return self.states.get(project) or Aggregate(project)
+
+    def head(self, project: str) -> Head:
+        """Return a project's newest message."""
+        return self.heads.get(project, NO_HEAD)
+
+    async def catch_up(self) -> int:
+        """Fold everything stored up to now; return how many messages that were. Raises Unavailable."""
+        last_seq = (await stream_state(self._bus, subjects.LEDGER)).last_seq
+        count = 0
+        if last_seq <= self.position_seq:
+            return 0
+        reader = Reader(self._bus, subjects.LEDGER, ("qd.ledger.*",), self.position_seq + 1)
+        batches = reader.batches()
+        try:
+            async for batch in batches:
+                for stored in batch:
+                    self.fold_stored(stored)
+                    count += 1
+                if self.position_seq >= last_seq:
+                    break
+        finally:
+            await batches.aclose()
+        return count
+
+    async def catch_up_project(self, project: str) -> list[LedgerMessage]:
+        """Fold what others appended to one subject; return those messages. Raises Unavailable."""
+        found: list[LedgerMessage] = []
+        while True:
+            stored = await self._bus.next_after(subjects.LEDGER, subjects.ledger(project), self.head(project).seq)
+            if stored is None:
+                return found
+            message = self.fold_stored(stored)
+            if message is None:
+                return found
+            found.append(message)
+
+    def fold_stored(self, stored: Stored) -> LedgerMessage | None:
+        """Fold a stored message and return it; None when its project is stopped or it was folded before."""
+        project = stored.subject.rpartition(".")[2]
+        self.position_seq = max(self.position_seq, stored.seq)
+        head = self.head(project)
+        if project in self.stopped or stored.seq <= head.seq:
+            return None
+        try:
+            message = codec.decode_ledger(stored.data)
+        except codec.Malformed as error:
+            self._stop(project, f"ledger message {stored.seq} does not decode: {error}")
+            return None
+        if message.prev != head.sha256:
+            self._stop(project, f"ledger message {stored.seq} does not follow {head.seq}: the chain of hashes is broken")
+            return None
+        self._fold(message, stored.seq, codec.body_sha256(stored.data))
+        return message
+
+    def _stop(self, project: str, reason: str) -> None:
+        # loudly, and only this project: what does not follow from its ledger must not be decided on
+        log.critical("project %s is stopped: %s", project, reason)
+        self.stopped[project] = reason
+
+    def _fold(self, message: LedgerMessage, seq: int, sha256: str) -> None:
+        self.states[message.project] = fold(self.state(message.project), message, seq)
+        self.heads[message.project] = Head(seq, sha256)
+        self.keys.add(message)
+        self.position_seq = max(self.position_seq, seq)
+
+    async def append(self, project: str, decisions: Sequence[Decision], encoded: list[msgspec.Raw]) -> LedgerMessage:
+        """Append decisions made on the current head, fold them, and return the message.
+
+        Raises Conflict after folding what came in between (decide again); waits as long as the outcome is unknown.
+        """
+        head = self.head(project)
+        batch = uuid.uuid4().hex
+        frame = _Frame(
+            v=codec.VERSION,
+            type="ledger-message",
+            project=project,
+            batch=batch,
+            by=self._owner,
+            prev=head.sha256,
+            plane_seq=self.head(PLANE).seq,
+            core=CORE_VERSION,
+            decisions=encoded,
+        )
+        data = codec.encode(frame)
+        while True:
+            try:
+                ack = await self._bus.append(subjects.ledger(project), data, expect_last=head.seq)
+            except (Conflict, Unavailable) as error:
+                ours, moved = await self._look(project, batch)
+                if ours is not None:
+                    return ours
+                if moved or isinstance(error, Conflict):
+                    raise Conflict(f"{project} moved on from {head.seq}") from error
+                continue  # not there: the same compare-and-set again, of which at most one can win
+            message = LedgerMessage(
+                v=frame.v,
+                type=frame.type,
+                project=project,
+                batch=batch,
+                by=self._owner,
+                prev=head.sha256,
+                plane_seq=frame.plane_seq,
+                core=frame.core,
+                decisions=tuple(decisions),
+            )
+            self._fold(message, ack.seq, codec.body_sha256(data))
+            return message
+
+    async def _look(self, project: str, batch: str) -> tuple[LedgerMessage | None, bool]:
+        """Fold what stands after our head, however long the bus takes to answer.
+
+        Return our own message of `batch` if it is there, and whether anything was there at all.
+        """
+        while True:
+            try:
+                found = await self.catch_up_project(project)
+                break
+            except Unavailable:
+                await anyio.sleep(RETRY_S)
+        for message in found:
+            if message.batch != batch and self.on_foreign is not None:
+                self.on_foreign(message)
+        return next((message for message in found if message.batch == batch), None), bool(found)

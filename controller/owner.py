@@ -1,0 +1,94 @@
+"""Which controller is active: a lease in the bucket `qd-lease`, renewed by compare-and-set.
+
+Owns the lease's subject. The lease is only for liveness: two active controllers are safe, since each append to the ledger
+is a compare-and-set. A standby takes over when the lease was not renewed for `LEASE_S`, by its own clock.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import anyio
+from msgspec import Struct, json
+
+from bus.connection import Bus
+from bus.errors import Conflict, Unavailable
+from bus_schemas import codec
+from bus_schemas.subjects import LEASE_BUCKET, LEASE_KEY
+
+LEASE_S = 3.0
+RENEW_EVERY_S = 1.0
+LOOK_EVERY_S = 0.25
+SUBJECT = f"$KV.{LEASE_BUCKET}.{LEASE_KEY}"
+STREAM = f"KV_{LEASE_BUCKET}"
+
+
+class Lease(Struct, frozen=True):
+    """Who is active; an empty owner has given it back."""
+
+    owner: str
+    at: datetime
+
+
+class Ownership:
+    """The lease as this controller sees it."""
+
+    def __init__(self, bus: Bus, owner: str) -> None:
+        """Nothing is held yet."""
+        self._bus, self._owner = bus, owner
+        self._seq = 0
+
+    def _body(self, owner: str) -> bytes:
+        return codec.encode(Lease(owner, datetime.now(UTC)))
+
+    async def acquire(self) -> None:
+        """Return when this controller holds the lease."""
+        seen_seq, seen_at = -1, time.monotonic()
+        while True:
+            try:
+                found = await self._bus.last(STREAM, SUBJECT)
+                seq = 0 if found is None else found.seq
+                lease = None if found is None else json.decode(found.data, type=Lease)
+                if seq != seen_seq:
+                    seen_seq, seen_at = seq, time.monotonic()
+                free = lease is None or not lease.owner or lease.owner == self._owner
+                if free or time.monotonic() - seen_at > LEASE_S:
+                    self._seq = (await self._bus.append(SUBJECT, self._body(self._owner), expect_last=seq)).seq
+                    return
+            except (Conflict, Unavailable):
+                pass
+            await anyio.sleep(LOOK_EVERY_S)
+
+    async def keep(self) -> None:
+        """Renew the lease; return when it is lost: another has it, or it could not be renewed in time."""
+        renewed_at = time.monotonic()
+        while time.monotonic() - renewed_at < LEASE_S:
+            await anyio.sleep(RENEW_EVERY_S)
+            try:
+                self._seq = (await self._bus.append(SUBJECT, self._body(self._owner), expect_last=self._seq, timeout_s=RENEW_EVERY_S)).seq
+                renewed_at = time.monotonic()
+            except Conflict:
+                if not await self._is_ours():
+                    return
+                renewed_at = time.monotonic()
+            except Unavailable:
+                continue
+
+    async def _is_ours(self) -> bool:
+        """Return whether the lease names us, as after a renewal whose answer was lost."""
+        try:
+            found = await self._bus.last(STREAM, SUBJECT)
+        except Unavailable:
+            return False
+        if found is None or json.decode(found.data, type=Lease).owner != self._owner:
+            return False
+        self._seq = found.seq
+        return True
+
+    async def release(self) -> None:
+        """Give the lease back, so that a standby need not wait for it."""
+        try:
+            await self._bus.append(SUBJECT, self._body(""), expect_last=self._seq, timeout_s=RENEW_EVERY_S)
+        except (Conflict, Unavailable):
+            return

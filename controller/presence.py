@@ -1,0 +1,58 @@
+"""Which nodes are there: their newest beats.
+
+Owns the reading of the BEAT stream. Online is computed, never stored; time in which we were not connected does not count
+against a node.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from bus.connection import Bus
+from bus.reader import Reader
+from bus_schemas import codec, ids, subjects
+from bus_schemas.entities import NODE_OFFLINE_AFTER_S
+from bus_schemas.reports import Beat
+
+
+class Presence:
+    """The newest beat of each node and when it was seen."""
+
+    def __init__(self, bus: Bus) -> None:
+        """Nobody was seen yet."""
+        self._bus = bus
+        self.beats: dict[str, Beat] = {}
+        self.seen_at: dict[str, datetime] = {}
+        self._seen: dict[str, float] = {}
+        bus.on_reconnect(self._forgive)
+
+    def _forgive(self) -> None:
+        now = time.monotonic()
+        self._seen = dict.fromkeys(self._seen, now)
+
+    def online(self) -> frozenset[str]:
+        """Return the nodes seen within 10 s; while we are not connected nobody goes offline."""
+        if not self._bus.is_connected:
+            return frozenset(self._seen)
+        now = time.monotonic()
+        return frozenset(node for node, seen in self._seen.items() if now - seen < NODE_OFFLINE_AFTER_S)
+
+    async def follow(self, on_beat: Callable[[Beat], None]) -> None:
+        """Take in beats for ever; `on_beat` is told each of them."""
+        reader = Reader(self._bus, subjects.BEAT, ("qd.beat.*",), 1)
+        async for batch in reader.batches():
+            for stored in batch:
+                try:
+                    beat = codec.decode_beat(stored.data)
+                    ids.node_id(beat.node)
+                except (codec.Malformed, ids.BadId):
+                    continue  # a beat is only a sign of life; the next one comes in two seconds
+                if stored.subject != subjects.beat(beat.node):
+                    continue
+                age_s = max(0.0, (datetime.now(UTC) - stored.stored_at).total_seconds())
+                self._seen[beat.node] = time.monotonic() - age_s
+                self.seen_at[beat.node] = stored.stored_at
+                self.beats[beat.node] = beat
+                on_beat(beat)

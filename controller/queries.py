@@ -1,0 +1,277 @@
+"""Queries about live state, answered from the fold. Reads only; every answer carries the ledger position it is true for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import msgspec
+
+from bus.bootstrap import Sync
+from bus.connection import ApiFailure, Bus
+from bus.errors import Unavailable
+from bus.reader import stream_state
+from bus.request import QueryFailed, QueryHandler
+from bus_schemas import ids, subjects, views
+from bus_schemas.decisions import Position
+from bus_schemas.entities import Flag
+from bus_schemas.reasons import Reason
+from controller import projections
+from controller.idempotency import Known
+from controller.ledger import Ledger
+from controller.orchestration import Orchestration
+from controller.presence import Presence
+from controller.project import Aggregate
+from controller.work_orders import order_of
+
+LIMIT_DEFAULT, LIMIT_MAX = 100, 1000
+MIN_SEQ_WAIT_S = 10.0
+VERSION = "1.0.0"
+
+
+class Queries:
+    """The answers of the active controller."""
+
+    def __init__(self, ledger: Ledger, presence: Presence, owner: str, sync: Sync, bus: Bus) -> None:
+        """Answer from `ledger` and `presence`."""
+        self._ledger, self._presence, self._owner, self._sync, self._bus = ledger, presence, owner, sync, bus
+        self.active_since = datetime.now(UTC)
+
+    def handlers(self) -> dict[str, QueryHandler]:
+        """Return every query with its handler."""
+        answers: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "projects": self._projects,
+            "project": self._project,
+            "designs": self._designs,
+            "design": self._design,
+            "tickets": self._tickets,
+            "ticket": self._ticket,
+            "orchestrations": self._orchestrations,
+            "orchestration": self._orchestration,
+            "runs": self._runs,
+            "order": self._order,
+            "gates": self._gates,
+            "gate": self._gate,
+            "actions": self._actions,
+            "action": self._action,
+            "nodes": self._nodes,
+            "node": self._node,
+            "flags": self._flags,
+        }
+        handlers = {name: self._waiting(answer) for name, answer in answers.items()}
+        handlers["status"] = self._status
+        return handlers
+
+    def _waiting(self, answer: Callable[[dict[str, Any]], Any]) -> QueryHandler:
+        async def handler(params: dict[str, Any]) -> Any:
+            await self._wait_for(params.get("min_seq"))
+            try:
+                found = answer(params)
+            except ids.BadId as error:
+                raise QueryFailed(Reason.INVALID_PAYLOAD, str(error)) from error
+            if isinstance(found, dict):
+                return {"position": self._position, **found}
+            return {"position": self._position, **msgspec.to_builtins(found, builtin_types=(datetime,))}
+
+        return handler
+
+    @property
+    def _position(self) -> str:
+        return str(Position(self._ledger.position_seq, 0))
+
+    async def _wait_for(self, min_seq: Any) -> None:
+        if not isinstance(min_seq, int):
+            return
+        deadline = time.monotonic() + MIN_SEQ_WAIT_S
+        while self._ledger.position_seq < min_seq:
+            if time.monotonic() > deadline:
+                raise QueryFailed(Reason.INVALID_STATE, f"the controller is at {self._ledger.position_seq}, not yet at {min_seq}")
+            await anyio.sleep(0.02)
+
+    # ── finding ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _text(self, params: dict[str, Any], name: str) -> str:
+        value = params.get(name)
+        if not isinstance(value, str):
+            raise QueryFailed(Reason.MISSING_FIELD, f"{name} is missing")
+        return value
+
+    def _states(self, params: dict[str, Any]) -> list[Aggregate]:
+        project = params.get("project")
+        if project is None:
+            return [self._ledger.states[name] for name in sorted(self._ledger.states)]
+        name = ids.project_id(project)
+        if name != ids.PLANE and self._ledger.plane.projects.get(name) is None:
+            raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no project {name}")
+        return [self._ledger.state(name)]
+
+    def _find(self, params: dict[str, Any]) -> tuple[Aggregate, Orchestration]:
+        name = "id" if "id" in params else "orchestration"
+        orchestration = ids.orchestration_id(self._text(params, name))
+        state = self._ledger.state(ids.project_of(orchestration))
+        o = state.orchestrations.get(orchestration)
+        if o is None:
+            raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no orchestration {orchestration}")
+        return state, o
+
+    @staticmethod
+    def _page(items: Iterable[Any], params: dict[str, Any], key: Callable[[Any], str]) -> dict[str, Any]:
+        """Return one page of items, newest first; `after` is the id that the page before ended with."""
+        limit = min(LIMIT_MAX, max(1, int(params.get("limit") or LIMIT_DEFAULT)))
+        found = list(items)
+        after = params.get("after")
+        if after is not None:
+            place = next((index for index, item in enumerate(found) if key(item) == after), None)
+            found = found[place + 1 :] if place is not None else []
+        page = found[:limit]
+        return {"items": page, "next": key(page[-1]) if len(found) > limit else None}
+
+    # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _projects(self, params: dict[str, Any]) -> Any:
+        plane = self._ledger.plane
+        views_ = [projections.project(plane.projects[name], self._ledger.state(name)) for name in sorted(plane.projects)]
+        return {"items": views_, "next": None}
+
+    def _project(self, params: dict[str, Any]) -> Any:
+        name = ids.project_id(self._text(params, "id"))
+        project = self._ledger.plane.projects.get(name)
+        if project is None:
+            raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no project {name}")
+        return projections.project(project, self._ledger.state(name))
+
+    def _designs(self, params: dict[str, Any]) -> Any:
+        found = [design for state in self._states(params) for design in state.designs.values()]
+        found.sort(key=lambda design: projections.number(design.id))
+        return self._page([projections.design(design) for design in found], params, lambda view: view.id)
+
+    def _design(self, params: dict[str, Any]) -> Any:
+        design_id = ids.design_id(self._text(params, "id"))
+        state = self._ledger.state(ids.project_of(design_id))
+        design = state.designs.get(design_id)
+        if design is None:
+            raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no design {design_id}")
+        return projections.design(design, body=True, comments=state.comments.get(design_id, ()))
+
+    def _tickets(self, params: dict[str, Any]) -> Any:
+        wanted = params.get("design")
+        found = [t for state in self._states(params) for t in state.tickets.values() if wanted is None or t.design == wanted]
+        found.sort(key=lambda ticket: projections.number(ticket.id))
+        return self._page([projections.ticket(ticket) for ticket in found], params, lambda view: view.id)
+
+    def _ticket(self, params: dict[str, Any]) -> Any:
+        ticket_id = ids.ticket_id(self._text(params, "id"))
+        state = self._ledger.state(ids.project_of(ticket_id))
+        ticket = state.tickets.get(ticket_id)
+        if ticket is None:
+            raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no ticket {ticket_id}")
+        return projections.ticket(ticket, body=True, comments=state.comments.get(ticket_id, ()))
+
+    def _orchestrations(self, params: dict[str, Any]) -> Any:
+        wanted = params.get("status")
+        found = [o for state in self._states(params) for o in state.orchestrations.values() if wanted is None or o.status == wanted]
+        found.sort(key=lambda o: (o.created_at, projections.number(o.id)), reverse=True)
+        page = self._page(found, params, lambda o: o.id)
+        return {**page, "items": [projections.orchestration(o, self._position) for o in page["items"]]}
+
+    def _orchestration(self, params: dict[str, Any]) -> Any:
+        _, o = self._find(params)
+        return projections.orchestration(o, self._position, whole=True)
+
+    def _runs(self, params: dict[str, Any]) -> Any:
+        _, o = self._find(params)
+        return {"items": [projections.run(run) for run in o.runs], "next": None}
+
+    def _order(self, params: dict[str, Any]) -> Any:
+        run_id = ids.run_id(self._text(params, "run"))
+        state = self._ledger.state(ids.project_of(run_id))
+        o = state.orchestrations.get(ids.orchestration_of(run_id))
+        run = None if o is None else o.run(run_id)
+        project = self._ledger.plane.projects.get(state.project)
+        if o is None or run is None or project is None:
+            raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no run {run_id}")
+        order = msgspec.to_builtins(order_of(state, project, o, run, run.queued_at or datetime.now(UTC)), builtin_types=(datetime,))
+        # the nonce is what a report is believed by: it is for the node alone
+        return {key: value for key, value in order.items() if key != "nonce"}
+
+    def _gates(self, params: dict[str, Any]) -> Any:
+        found = [o for state in self._states(params) for o in state.orchestrations.values() if o.gate is not None and o.is_live]
+        gates = [view for o in found if (view := projections.gate(o)) is not None]
+        return {"items": sorted(gates, key=lambda view: view.since), "next": None}
+
+    def _gate(self, params: dict[str, Any]) -> Any:
+        _, o = self._find(params)
+        view = projections.gate(o)
+        if view is None:
+            raise QueryFailed(Reason.INVALID_STATE, f"{o.id} is {o.status} and waits at no gate")
+        return view
+
+    def _actions(self, params: dict[str, Any]) -> Any:
+        wanted, status, since = params.get("orchestration"), params.get("status"), params.get("since")
+        if wanted is not None:
+            params = {**params, "project": ids.project_of(ids.orchestration_id(wanted))}
+        since_at = None if since is None else msgspec.convert(since, datetime)
+        found = [
+            receipt
+            for state in self._states(params)
+            for receipt in state.actions.values()
+            if (wanted is None or receipt.orchestration == wanted)
+            and (status is None or receipt.status == status)
+            and (since_at is None or receipt.received_at >= since_at)
+        ]
+        found.sort(key=lambda receipt: (receipt.received_at, projections.number(receipt.action)), reverse=True)
+        return self._page(found, params, lambda receipt: receipt.action)
+
+    def _action(self, params: dict[str, Any]) -> Any:
+        if "id" in params:
+            action = ids.action_id(self._text(params, "id"))
+            receipt = self._ledger.state(ids.project_of(action)).actions.get(action)
+        else:
+            known: Known | None = self._ledger.keys.find(self._text(params, "project"), self._text(params, "key"))
+            action = ids.ActionId("") if known is None else ids.ActionId(known.action)
+            receipt = None if known is None else self._ledger.state(known.ledger).actions.get(known.action)
+        if receipt is None:
+            raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no action {action or 'with this key'}")
+        # `position` of an action is where its decision stands
+        return {**msgspec.to_builtins(receipt, builtin_types=(datetime,))}
+
+    def _nodes(self, params: dict[str, Any]) -> Any:
+        return {"items": [self._node_view(name) for name in sorted(self._ledger.plane.nodes)], "next": None}
+
+    def _node(self, params: dict[str, Any]) -> Any:
+        name = ids.node_id(self._text(params, "id"))
+        if self._ledger.plane.nodes.get(name) is None:
+            raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no node {name}")
+        return self._node_view(name)
+
+    def _node_view(self, name: str) -> views.NodeView:
+        beat = self._presence.beats.get(name)
+        online = name in self._presence.online()
+        return projections.node(self._ledger.plane.nodes[name], beat, online, self._presence.seen_at.get(name))
+
+    def _flags(self, params: dict[str, Any]) -> Any:
+        flags = self._ledger.plane.flags
+        return {"items": [views.FlagView(flag.value, flags.get(flag.value, False)) for flag in Flag], "next": None}
+
+    async def _status(self, params: dict[str, Any]) -> Any:
+        try:
+            dead_letters = (await stream_state(self._bus, subjects.DLQ)).messages
+        except (Unavailable, ApiFailure):
+            dead_letters = -1
+        states = self._ledger.states.values()
+        return views.StatusView(
+            owner=self._owner,
+            active_since=self.active_since,
+            sync=self._sync.value,
+            version=VERSION,
+            position=self._position,
+            projects=len(self._ledger.plane.projects),
+            orchestrations=sum(len(state.orchestrations) for state in states),
+            live=sum(len(state.live_slugs) for state in states),
+            nodes_online=len(self._presence.online()),
+            dead_letters=dead_letters,
+            stopped_projects=dict(self._ledger.stopped),
+        )

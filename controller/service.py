@@ -1,0 +1,280 @@
+"""The controller's loops: take in commands, reports and beats; store decisions; answer; dispatch. It decides nothing itself.
+
+Owns the connection. One controller is active at a time (`owner`); a standby folds the ledger and waits. Losing the lease
+ends the active part and begins to stand by again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import anyio
+import anyio.abc
+from msgspec.structs import replace
+
+from bus.bootstrap import Sync, ensure_consumer, refuse_unsafe
+from bus.connection import ApiFailure, Bus, connect
+from bus.errors import Conflict, ConsumerGone, Rejected, Unavailable
+from bus.pull import Delivery, PullLoop
+from bus.request import QueryService
+from bus_schemas import codec, ids, subjects
+from bus_schemas.codec import BadCommand
+from bus_schemas.decisions import LedgerMessage, Receipt
+from bus_schemas.ids import PLANE, BadId
+from bus_schemas.reasons import Reason
+from bus_schemas.reports import Beat
+from controller.config import ControllerConfig
+from controller.dispatch import Dispatcher
+from controller.draft import Context
+from controller.lane import Answer, Batch, BeatItem, CommandItem, FirstItem, Lane, ReportItem
+from controller.ledger import Ledger
+from controller.owner import Ownership
+from controller.presence import Presence
+from controller.queries import Queries
+
+log = logging.getLogger(__name__)
+
+PULL_AHEAD = 512
+"""Messages taken ahead of deciding: at some hundreds a second, well decided before their ack wait of 5 s is over."""
+LANE_LENGTH_MAX = 1024
+RETRY_S = 0.2
+FOLLOW_EVERY_S = 0.5
+
+
+class ConnectionLost(Exception):
+    """The connection to the bus is closed for good: exit, and let a supervisor start a new process."""
+
+
+async def serve(config: ControllerConfig, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    """Be a controller until cancelled. Raises UnsafeSync, Denied, and ConnectionLost."""
+    bus = await connect(config.server, f"controller {config.owner}", config.credentials, retry=True)
+    try:
+        sync = await _first_contact(bus, config.allow_unsafe_sync)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_watch_connection, bus)
+            controller = Controller(bus, config.owner, sync)
+            tasks.start_soon(controller.presence.follow, controller.on_beat)
+            task_status.started()
+            while True:
+                await controller.stand_by()
+                await controller.be_active()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await bus.close()
+
+
+async def _first_contact(bus: Bus, allow_unsafe_sync: bool) -> Sync:
+    while True:
+        try:
+            return await refuse_unsafe(bus, allow_unsafe_sync=allow_unsafe_sync)
+        except (Unavailable, ApiFailure) as error:
+            log.warning("waiting for the bus to be set up (`qd bus init`): %s", error)
+            await anyio.sleep(RETRY_S * 5)
+
+
+async def _watch_connection(bus: Bus) -> None:
+    await bus.closed.wait()
+    raise ConnectionLost(bus.failure or "the connection is closed")
+
+
+class Controller:
+    """One controller process: its ledger, and, while it is active, its lanes and its dispatcher."""
+
+    def __init__(self, bus: Bus, owner: str, sync: Sync) -> None:
+        """Nothing is folded yet."""
+        self.bus, self.owner, self.sync = bus, owner, sync
+        self.ledger = Ledger(bus, owner)
+        self.presence = Presence(bus)
+        self.active_since: datetime | None = None
+        self._ownership = Ownership(bus, owner)
+        self._lanes: dict[str, Lane] = {}
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._equipped: dict[str, int] = {}
+
+    async def stand_by(self) -> None:
+        """Fold the ledger as it grows; return when the lease is ours and everything is folded."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._follow)
+            await self._ownership.acquire()
+            tasks.cancel_scope.cancel()
+        while True:
+            try:
+                count = await self.ledger.catch_up()
+                log.info("active as %s after folding %d more messages, up to %d", self.owner, count, self.ledger.position_seq)
+                return
+            except (Unavailable, ApiFailure):
+                await anyio.sleep(RETRY_S)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self.ledger.catch_up()
+            except (Unavailable, ApiFailure) as error:
+                log.debug("standing by: %s", error)
+            await anyio.sleep(FOLLOW_EVERY_S)
+
+    async def be_active(self) -> None:
+        """Decide until the lease is lost."""
+        queries = Queries(self.ledger, self.presence, self.owner, self.sync, self.bus)
+        async with anyio.create_task_group() as tasks:
+            self._tasks, self._lanes, self._equipped = tasks, {}, {}
+            self.active_since = queries.active_since = datetime.now(UTC)
+            self._dispatcher = Dispatcher(self.bus, self.ledger, self.owner, tasks)
+            self._dispatcher.rebuild()
+            self.ledger.on_foreign = self._dispatcher.observe
+            self._lane(PLANE).put(FirstItem())
+            for beat in list(self.presence.beats.values()):
+                self.on_beat(beat)
+            service = QueryService(self.bus, "qd-controller", "1.0.0", queries.handlers())
+            tasks.start_soon(service.run)
+            tasks.start_soon(self._pull, subjects.CTL, self._on_command)
+            tasks.start_soon(self._pull, subjects.REP, self._on_report)
+            tasks.start_soon(self._pull, subjects.CMD, self._on_command)
+            try:
+                await self._ownership.keep()
+                log.warning("the lease is lost; standing by")
+                tasks.cancel_scope.cancel()
+            finally:
+                self.active_since, self._tasks, self.ledger.on_foreign = None, None, None
+                with anyio.CancelScope(shield=True):
+                    await self._ownership.release()
+
+    # ── taking in ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _pull(self, stream: str, take: Callable[[Delivery], str | None]) -> None:
+        while True:
+            try:
+                async with PullLoop(self.bus, stream, subjects.CONTROLLER_DURABLE, want=PULL_AHEAD) as loop:
+                    while True:
+                        for delivery in await loop.batch():
+                            why = take(delivery)
+                            if why is not None:
+                                await self._bury(stream, delivery, why)
+                        for lane in list(self._lanes.values()):
+                            await lane.room(LANE_LENGTH_MAX)
+            except (ConsumerGone, Unavailable) as error:
+                log.error("cannot pull from %s: %s", stream, error)
+                await anyio.sleep(RETRY_S * 5)
+
+    def _on_command(self, delivery: Delivery) -> str | None:
+        """Queue a command; return why it is a dead letter, or None."""
+        try:
+            subject = subjects.parse_command(delivery.subject)
+            envelope = codec.decode_envelope(delivery.data)
+            body_hash = codec.body_hash(envelope.type, envelope.body)
+        except (BadId, codec.Malformed) as error:
+            return str(error)
+        command = codec.decode_command(envelope)
+        if envelope.type != subject.verb:
+            command = BadCommand(Reason.INVALID_PAYLOAD, f"the command is a {ids.shown(envelope.type)} and came as {subject.verb}")
+        try:
+            ids.idempotency_key(envelope.key)
+        except BadId as error:
+            return str(error)
+        self._route(CommandItem(delivery, subject, envelope, command, body_hash))
+        return None
+
+    def _route(self, item: CommandItem) -> None:
+        plane = self.ledger.plane
+        known = item.subject.project == PLANE or plane.projects.get(item.subject.project) is not None
+        self._lane(item.subject.project if known else PLANE).put(item)
+
+    def _on_report(self, delivery: Delivery) -> str | None:
+        """Queue a report; return why it is a dead letter, or None."""
+        try:
+            subject = subjects.parse_report(delivery.subject)
+            report = codec.decode_report(delivery.data)
+            project = ids.project_of(ids.run_id(subject.run))
+        except (BadId, codec.Malformed) as error:
+            return str(error)
+        if project != subject.project:
+            return f"run {subject.run} is not one of project {subject.project}"
+        self._lane(project).put(ReportItem(delivery, subject, report))
+        return None
+
+    def on_beat(self, beat: Beat) -> None:
+        """Register a node that is new or describes itself differently, and make its consumers."""
+        if self._tasks is None:
+            return
+        if self._equipped.get(beat.node) != beat.capacity:
+            self._equipped[beat.node] = beat.capacity
+            self._tasks.start_soon(self._equip, beat)
+        known = self.ledger.plane.nodes.get(beat.node)
+        if known is None or (known.labels, known.capacity, known.agents) != (beat.labels, beat.capacity, beat.agents):
+            self._lane(PLANE).put(BeatItem(beat))
+
+    async def _equip(self, beat: Beat) -> None:
+        while True:
+            try:
+                for spec in subjects.node_consumers(beat.node, beat.capacity):
+                    await ensure_consumer(self.bus, spec)
+                return
+            except (Unavailable, ApiFailure) as error:
+                log.error("cannot make the consumers of %s: %s", beat.node, error)
+                await anyio.sleep(RETRY_S * 5)
+
+    # ── deciding and answering ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _lane(self, project: str) -> Lane:
+        lane = self._lanes.get(project)
+        if lane is None:
+            assert self._tasks is not None
+            assert self._dispatcher is not None
+            lane = Lane(self.ledger, project, self._context, self._dispatcher.take_dispatched, self._after)
+            self._lanes[project] = lane
+            self._tasks.start_soon(lane.run)
+        return lane
+
+    def _context(self, now: datetime) -> Context:
+        assert self._dispatcher is not None
+        return Context(now=now, seed=os.urandom(16), plane=self.ledger.plane, online=self.presence.online(), load=self._dispatcher.load)
+
+    async def _after(self, batch: Batch, message: LedgerMessage | None) -> None:
+        assert self._dispatcher is not None
+        if message is not None:
+            self._dispatcher.observe(message)
+        for answer in batch.answers:
+            try:
+                await self._answer(answer)
+            except Unavailable as error:
+                log.warning("not answered, it comes again: %s", error)
+
+    async def _answer(self, answer: Answer) -> None:
+        item = answer.item
+        if answer.reroute is not None and isinstance(item, CommandItem):
+            self._lane(answer.reroute).put(item)
+            return
+        if answer.dead_letter is not None and isinstance(item, ReportItem):
+            await self._bury(subjects.REP, item.delivery, answer.dead_letter)
+            return
+        if isinstance(item, CommandItem):
+            receipt = answer.receipt or self._receipt(item, answer)
+            if receipt is not None:
+                await self.bus.publish(subjects.receipt(item.subject.principal, item.envelope.id), codec.encode(receipt))
+            await item.delivery.ack()
+        elif isinstance(item, ReportItem):
+            await item.delivery.ack()
+
+    def _receipt(self, item: CommandItem, answer: Answer) -> Receipt | None:
+        assert answer.action is not None
+        state = self.ledger.state(ids.project_of(answer.action))
+        receipt = state.actions.get(answer.action)
+        if receipt is None or not answer.duplicate or state.commands.get(answer.action) == item.envelope.id:
+            return receipt  # a redelivery of the very command is no duplicate
+        return replace(receipt, duplicate=True)
+
+    async def _bury(self, stream: str, delivery: Delivery, why: str) -> None:
+        """Keep the bytes of a message that cannot be used, then terminate it; where that fails it comes again."""
+        reason = ascii(why)[1:-1][:1000]
+        log.warning("dead letter from %s: %s", delivery.subject, reason)
+        headers = {"qd-reason": reason, "qd-subject": ascii(delivery.subject)[1:-1][:400]}
+        try:
+            await self.bus.append(subjects.dead_letter(stream, delivery.seq), delivery.data, headers=headers)
+        except (Unavailable, Conflict, Rejected) as error:
+            log.error("cannot keep a dead letter: %s", error)
+            return
+        await delivery.terminate(reason)
