@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+from functools import partial
 
-import anyio
-
-from bus.bootstrap import UnsafeSync
-from bus.connection import EX_TEMPFAIL
-from bus.errors import Denied
+from bus.foreground import run_service
 from controller.config import ControllerConfig
-from controller.service import ConnectionLost, serve
-
-
-def main() -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        anyio.run(serve, ControllerConfig(), backend_options={"use_uvloop": sys.platform != "win32"})
-    except* (UnsafeSync, Denied) as group:
-        logging.getLogger("controller").critical("%s", group.exceptions[0])
-        return 1
-    except* ConnectionLost as group:
-        logging.getLogger("controller").critical("%s", group.exceptions[0])
-        return EX_TEMPFAIL
-    except* KeyboardInterrupt:
-        return 0
-    return 0
-
+from controller.service import serve
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_service("controller", partial(serve, ControllerConfig())))

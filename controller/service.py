@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from bus.bootstrap import Sync, ensure_consumer, refuse_unsafe
 from bus.connection import ApiFailure, Bus, connect
 from bus.errors import Conflict, ConsumerGone, Rejected, Unavailable
+from bus.foreground import ConnectionLost
 from bus.pull import Delivery, PullLoop
 from bus.request import QueryService
 from bus_schemas import codec, ids, subjects
@@ -42,10 +43,6 @@ PULL_AHEAD = 512
 LANE_LENGTH_MAX = 1024
 RETRY_S = 0.2
 FOLLOW_EVERY_S = 0.5
-
-
-class ConnectionLost(Exception):
-    """The connection to the bus is closed for good: exit, and let a supervisor start a new process."""
 
 
 async def serve(config: ControllerConfig, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
