@@ -98,6 +98,8 @@ class Bus:
         self.closed = asyncio.Event()
         self.failure: str | None = None
         self.errors = 0
+        self._opening = False
+        self._closing: asyncio.Task[None] | None = None
         self._nc = Client()
         self._credentials = credentials
         self._reconnected: list[Callable[[], None]] = []
@@ -139,8 +141,7 @@ class Bus:
             options["nkeys_seed_str"] = _seed_of(self._credentials.seed_file)
         while True:
             try:
-                # nats-py retries a first connection for ever when reconnects are endless: one try here, our own loop outside
-                await asyncio.wait_for(self._nc.connect(**options), CONNECT_TIMEOUT_S + 1.0)
+                await asyncio.wait_for(self._try_once(options), CONNECT_TIMEOUT_S + 1.0)
                 return
             except (OSError, nats.errors.Error, TimeoutError) as error:
                 text = str(error) or type(error).__name__
@@ -154,12 +155,26 @@ class Bus:
                     raise Unavailable(f"no bus at {self.url}: {text}") from error
             await asyncio.sleep(RECONNECT_WAIT_S * 2)
 
+    async def _try_once(self, options: dict[str, Any]) -> None:
+        # nats-py retries a first connection for ever when reconnects are endless, whatever the server says; what its error
+        # callback raises comes out of `connect`
+        self._opening = True
+        try:
+            await self._nc.connect(**options)
+        finally:
+            self._opening = False
+
     async def _on_error(self, error: Exception) -> None:
+        if self._opening:
+            raise error
         self.errors += 1
         text = str(error).lower()
         if "permissions violation" in text or "authorization" in text:
             self.failure = str(error)
             self.closed.set()
+        if "authorization" in text and self._closing is None:
+            # our key was taken away: nats-py would ask again ten times a second, for ever
+            self._closing = asyncio.create_task(self._nc.close())
 
     async def _on_closed(self) -> None:
         if self.failure is None:
@@ -218,6 +233,8 @@ class Bus:
     async def flush(self, timeout_s: float = 5.0) -> None:
         """Return when the server has taken everything published so far. Raises Unavailable."""
         try:
+            # nats-py writes its PING in front of what is still buffered, so that the answer would say nothing about that
+            await asyncio.wait_for(self._nc._flush_pending(force_flush=True), timeout_s)
             await self._nc.flush(int(max(1, timeout_s)))
         except (nats.errors.Error, TimeoutError) as error:
             raise Unavailable(f"the bus did not answer: {error}") from error

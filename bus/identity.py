@@ -118,6 +118,9 @@ def accounts(identities: Iterable[Identity], *, system: str | None = None) -> st
 
     The control account owns JetStream and holds the services. `system` is the public key that may ask the server about
     itself; None: nobody may. The same identities in any order give the same text. Raises BadId and BadIdentity.
+
+    A running server takes it with SIGHUP, sent twice: with 2.15.1 the imports of a new account work after the second. Nobody
+    else is disturbed, and who is not in the text any more is disconnected.
     """
     everybody = sorted(identities)
     _check(everybody, system)
