@@ -1,0 +1,1 @@
+"""Agents: what a node can run, one adapter for each."""
