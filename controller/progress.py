@@ -399,11 +399,16 @@ def _begin_review(draft: Draft, o: Orchestration) -> None:
 def review(draft: Draft, o: Orchestration) -> None:
     """Order the reviews of the phase that are not there yet: one, or two under consensus."""
     phase = o.current()
+    under_way = {run.reviewer for run in o.open_runs() if run.kind is RunKind.REVIEW and run.phase == phase.id}
+    for reviewer in _missing_reviewers(o, phase):
+        if reviewer not in under_way:
+            draft.queue(draft.orchestration(o.id), RunKind.REVIEW, phase=phase.id, base=o.heads, reviewer=reviewer)
+
+
+def _missing_reviewers(o: Orchestration, phase: Phase) -> list[str]:
     have = {known.reviewer for known in phase.verdicts}
     wanted = (PRIMARY, SECONDARY) if o.active_policy.model.review_consensus else (PRIMARY,)
-    for reviewer in wanted:
-        if reviewer not in have:
-            draft.queue(draft.orchestration(o.id), RunKind.REVIEW, phase=phase.id, base=o.heads, reviewer=reviewer)
+    return [reviewer for reviewer in wanted if reviewer not in have]
 
 
 def _reviewed(draft: Draft, o: Orchestration, run: Run, result: ReviewResult) -> None:
@@ -412,9 +417,9 @@ def _reviewed(draft: Draft, o: Orchestration, run: Run, result: ReviewResult) ->
     reviewer = run.reviewer or PRIMARY
     draft.emit(e.VerdictRecorded(orchestration=o.id, phase=phase.id, reviewer=reviewer, verdict=verdict, findings=result.findings, model=run.model))
     o = draft.orchestration(o.id)
-    if any(other.kind is RunKind.REVIEW and other.phase == phase.id for other in o.open_runs()):
-        return
     phase = o.current()
+    if _missing_reviewers(o, phase):
+        return  # the other one is under way, or failed and blocks
     verdicts = {known.verdict for known in phase.verdicts}
     if len(verdicts) > 1:
         subject = "\n".join(f"{known.reviewer} says {known.verdict}: {_texts(known.findings)}" for known in phase.verdicts)
