@@ -85,6 +85,15 @@ _ack = msgspec.json.Decoder(_Ack)
 Handler = Callable[[Msg], Awaitable[None]]
 
 
+class _Entry:
+    """A callback with an identity of its own, since the same one may be registered twice."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback = callback
+
+
 class Bus:
     """A connection, and the few ways in which the house writes and reads.
 
@@ -101,8 +110,8 @@ class Bus:
         self._opening = False
         self._closing: asyncio.Task[None] | None = None
         self._nc = Client()
-        self._credentials = credentials
-        self._reconnected: list[Callable[[], None]] = []
+        self.credentials = credentials
+        self._reconnected: list[_Entry] = []
 
     @property
     def nc(self) -> Client:
@@ -114,9 +123,16 @@ class Bus:
         """Whether the server is there right now."""
         return bool(self._nc.is_connected)
 
-    def on_reconnect(self, callback: Callable[[], None]) -> None:
-        """Call `callback` after each reconnect; it must not raise and not wait."""
-        self._reconnected.append(callback)
+    def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` after each reconnect; it must not raise and not wait. Calling what is returned ends that."""
+        entry = _Entry(callback)
+        self._reconnected.append(entry)
+
+        def forget() -> None:
+            if entry in self._reconnected:
+                self._reconnected.remove(entry)
+
+        return forget
 
     async def open(self, name: str, *, retry: bool) -> None:
         """Connect. Raises Unavailable when there is no server (with `retry`: waits for it) and Denied when it refuses us."""
@@ -135,10 +151,10 @@ class Bus:
             "closed_cb": self._on_closed,
             "reconnected_cb": self._on_reconnected,
         }
-        if self._credentials.token:
-            options["token"] = self._credentials.token
-        if self._credentials.seed_file:
-            options["nkeys_seed_str"] = _seed_of(self._credentials.seed_file)
+        if self.credentials.token:
+            options["token"] = self.credentials.token
+        if self.credentials.seed_file:
+            options["nkeys_seed_str"] = _seed_of(self.credentials.seed_file)
         while True:
             try:
                 await asyncio.wait_for(self._try_once(options), CONNECT_TIMEOUT_S + 1.0)
@@ -182,8 +198,8 @@ class Bus:
         self.closed.set()
 
     async def _on_reconnected(self) -> None:
-        for callback in self._reconnected:
-            callback()
+        for entry in list(self._reconnected):
+            entry.callback()
 
     async def close(self) -> None:
         """Close, sending what is buffered; never raises."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime
 from types import TracebackType
 
@@ -106,6 +107,8 @@ class PullLoop:
         self._heard = 0.0
         self._deadline = 0.0
         self._arrived = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._forget: Callable[[], None] | None = None
         self._gone: ConsumerGone | None = None
         self._inbox = bus.nc.new_inbox()
         self._subscription: Subscription | None = None
@@ -115,12 +118,15 @@ class PullLoop:
         """Subscribe the inbox and ask for the first messages."""
         self._subscription = await self._bus.subscribe(f"{self._inbox}.*", self._on_message)
         self._heard = time.monotonic()
+        self._forget = self._bus.on_reconnect(self.restart)
         self._watchdog = asyncio.create_task(self._watch())
         await self._pull()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Stop asking; what was delivered and not acknowledged comes again."""
+        if self._forget:
+            self._forget()
         if self._watchdog:
             self._watchdog.cancel()
         if self._subscription:
@@ -170,7 +176,9 @@ class PullLoop:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT_S / 4)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), HEARTBEAT_S / 4)
+            self._wake.clear()
             now = time.monotonic()
             silent = self._outstanding > 0 and now - self._heard > MISSED_HEARTBEATS * HEARTBEAT_S
             if silent or (self._outstanding and now > self._deadline + 1):
@@ -180,8 +188,9 @@ class PullLoop:
                 await self._pull()
 
     def restart(self) -> None:
-        """Forget what was asked for: after a reconnect the server has forgotten it too."""
+        """Forget what was asked for and ask again: after a reconnect the server has forgotten it too. Called by itself then."""
         self._outstanding = 0
+        self._wake.set()
 
     async def batch(self, limit: int = 1024) -> list[Delivery]:
         """Return what has come, at least one message and at most `limit`; waits for the first. Raises ConsumerGone."""

@@ -62,6 +62,7 @@ class Reader:
 
     async def batches(self) -> AsyncGenerator[list[Stored], None]:
         """Yield what has come, at least one message each time; starts again by itself after gaps and reconnects."""
+        forget = self._bus.on_reconnect(self._break)
         try:
             while True:
                 await self._start()
@@ -78,6 +79,7 @@ class Reader:
                     yield taken
                 await self._stop()
         finally:
+            forget()
             await self._stop()
 
     async def _start(self) -> None:
