@@ -56,8 +56,9 @@ TABLE: tuple[Row, ...] = (
     Row(RunKind.INIT, _S.LAUNCHING, (_S.VALIDATING, _S.FAILED)),
     Row(RunKind.VALIDATE, _S.VALIDATING, (_S.PLANNING, _S.FINALIZING)),
     Row(RunKind.PLAN, _S.PLANNING, (_S.EXECUTING,)),
+    # with no check and no phase review the last task of a phase leads straight to the next phase, or to the end
     Row(RunKind.TASK, _S.EXECUTING, (_S.EXECUTING, _S.REVIEWING)),
-    Row(RunKind.TASK_REVIEW, _S.EXECUTING, (_S.EXECUTING, _S.REVIEWING)),
+    Row(RunKind.TASK_REVIEW, _S.EXECUTING, (_S.EXECUTING, _S.REVIEWING, _S.PLANNING, _S.FINALIZING)),
     Row(RunKind.VERIFY, _S.EXECUTING, (_S.REVIEWING, _S.PLANNING, _S.FINALIZING, _S.FAILED)),
     Row(RunKind.REVIEW, _S.REVIEWING, (_S.PLANNING, _S.FINALIZING, _S.FAILED)),
     Row(RunKind.FINALIZE, _S.FINALIZING, (_S.COMPLETE,)),

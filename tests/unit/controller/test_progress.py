@@ -510,18 +510,23 @@ def test_a_report_in_a_status_that_does_not_take_it_is_stale_and_changes_nothing
 
 
 def test_every_status_change_that_happens_is_in_the_table() -> None:
-    allowed = {(row.requires, then) for row in TABLE for then in row.then}
+    allowed = {(row.report, row.requires, then) for row in TABLE for then in row.then}
     seen = set()
-    for gaps in range(6):
-        world = World(phases=2, check="x")
-        left = gaps
-        while world.open():
-            run = world.open()[0]
-            world.end(run, GAPS if run.kind is RunKind.REVIEW and left > 0 else None)
-            left -= run.kind is RunKind.REVIEW
-        seen |= {(event.previous, event.status) for event in world.events(e.OrchestrationMoved)}
+    for enforcement in ("task_only", "phase_only", "task_and_phase"):
+        for check in (None, "x"):
+            for gaps in range(6):
+                world = World(phases=2, check=check, overrides={"review": {"enforcement": enforcement}})
+                left = gaps
+                while world.open():
+                    run = world.open()[0]
+                    decision = world.end(run, GAPS if run.kind is RunKind.REVIEW and left > 0 else None)
+                    left -= run.kind is RunKind.REVIEW
+                    moves = [event for event in decision.events if isinstance(event, e.OrchestrationMoved)]
+                    if moves:  # from where it stood to where the report led it
+                        seen.add((run.kind, moves[0].previous, moves[-1].status))
 
     assert seen <= allowed
+    assert {then for _, _, then in seen} >= {S.VALIDATING, S.EXECUTING, S.REVIEWING, S.PLANNING, S.FINALIZING, S.COMPLETE, S.FAILED}
 
 
 def test_a_report_said_twice_is_acknowledged_without_a_record() -> None:
