@@ -14,7 +14,7 @@ from typing import NamedTuple
 import anyio
 import anyio.abc
 
-from bus.connection import Bus
+from bus.connection import ApiFailure, Bus
 from bus.errors import Rejected, Unavailable
 from bus_schemas import codec, subjects
 from bus_schemas import events as e
@@ -195,6 +195,16 @@ class Dispatcher:
             except Unavailable:
                 await anyio.sleep(RETRY_S)
 
+    async def _forget(self, subject: str) -> None:
+        """Delete an order that can never start: its claim is kept for a day, and the order must not outlive it."""
+        while True:
+            try:
+                await self._bus.api(f"STREAM.PURGE.{subjects.WORK}", {"filter": subject})
+                return
+            except (Unavailable, ApiFailure) as error:
+                log.warning("cannot delete %s: %s", subject, error)
+                await anyio.sleep(RETRY_S)
+
     def take_dispatched(self, project: str) -> list[e.RunDispatched]:
         """Return what was published since the last call: recorded with the next decision, never by a write of its own."""
         return self._dispatched.pop(project, [])
@@ -218,7 +228,8 @@ class Dispatcher:
         if not started:
             subject = subjects.report(run.node, project, run.id, run.attempt, run.nonce, "started")
             body = Withdrawn(v=codec.VERSION, by=self._owner, at=datetime.now(UTC))
-            await self._for_ever(subject, codec.encode(body))
+            if await self._for_ever(subject, codec.encode(body)):
+                await self._forget(subjects.work(run.node, run.id, run.attempt))
             return
         o = self._ledger.state(project).orchestrations.get(orchestration)
         if o is not None and stops(o):

@@ -30,6 +30,7 @@ from bus_schemas.reports import Beat
 from controller.config import ControllerConfig
 from controller.dispatch import Dispatcher
 from controller.draft import Context
+from controller.janitor import Janitor
 from controller.lane import Answer, Batch, BeatItem, CommandItem, FirstItem, Lane, ReportItem
 from controller.ledger import Ledger
 from controller.owner import Ownership
@@ -128,6 +129,7 @@ class Controller:
                 self.on_beat(beat)
             service = QueryService(self.bus, "qd-controller", "1.0.0", queries.handlers())
             tasks.start_soon(service.run)
+            tasks.start_soon(Janitor(self.bus, self.ledger).run)
             tasks.start_soon(self._pull, subjects.CTL, self._on_command)
             tasks.start_soon(self._pull, subjects.REP, self._on_report)
             tasks.start_soon(self._pull, subjects.CMD, self._on_command)

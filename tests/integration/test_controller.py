@@ -367,3 +367,53 @@ async def test_the_server_killed_and_restarted_in_the_middle_loses_nothing(tmp_p
 
     assert o["status"] == "complete"
     assert len(node.started) == len(set(node.started))
+
+
+async def test_old_reports_are_deleted_and_the_claim_of_an_open_run_never_is(tmp_path: Path) -> None:
+    from controller.janitor import Janitor
+    from controller.ledger import Ledger
+
+    async with ring(tmp_path) as r:
+        await r.catalogue()
+        node = await r.node()
+        await r.launch()
+        await r.ended()
+        plain_end = node.end
+
+        async def never_ends(order: object) -> None:
+            if getattr(order, "kind", None) != "plan":
+                await plain_end(order)  # type: ignore[arg-type]
+
+        node.end = never_ends  # type: ignore[method-assign]
+        await r.launch(feature="second")
+        await r.until("runs", lambda runs: any(x["kind"] == "plan" and x["status"] == "started" for x in runs["items"]), orchestration="shop-o2")
+        ledger = Ledger(r.bus, "reader")
+        await ledger.catch_up()
+        janitor = Janitor(r.bus, ledger)
+        before = (await stream_state(r.bus, subjects.REP)).messages
+        none = await janitor.clean(datetime(2000, 1, 1, tzinfo=UTC))
+        purged = await janitor.clean(datetime.now(UTC))
+        left = (await stream_state(r.bus, subjects.REP)).messages
+        claim = await r.bus.last(subjects.REP, "qd.rep.n1.shop.shop-o2-r3.1.*.started")
+
+    assert (none, purged + left) == (0, before)
+    assert left == 1
+    assert claim is not None
+
+
+async def test_a_withdrawn_order_is_gone_from_the_queue_of_its_node(tmp_path: Path) -> None:
+    from tests.integration.ring import PlayedNode
+
+    async with ring(tmp_path) as r:
+        await r.catalogue()
+        await PlayedNode(r.bus, "n1").beat()
+        await r.until("nodes", lambda nodes: bool(nodes["items"]))
+        await r.launch()
+        with anyio.fail_after(5):
+            while (await stream_state(r.bus, subjects.WORK)).messages != 1:
+                await anyio.sleep(0.02)
+        await r.do(c.Pause("shop-o1"))
+        await r.until("orchestration", lambda o: o["hold"] is not None and o["hold"]["kind"] == "paused", id="shop-o1")
+        with anyio.fail_after(5):
+            while (await stream_state(r.bus, subjects.WORK)).messages != 0:
+                await anyio.sleep(0.02)
