@@ -1,0 +1,1 @@
+"""Answers as humans see them: tables and lines. Pure."""

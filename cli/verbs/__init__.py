@@ -1,0 +1,1 @@
+"""The verbs, one noun a file. Each is imported when it is called."""

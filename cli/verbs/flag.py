@@ -1,0 +1,28 @@
+"""`qd flag`: feature flags."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cyclopts import App
+
+from bus_schemas.commands import FlagSet
+from cli.context import Ctx
+from cli.render import fleet
+from cli.writing import Write, write
+
+app = App(name="flag", help="Feature flags: which kinds of command are taken.")
+
+
+@app.command
+async def ls(*, ctx: Ctx) -> None:
+    """List the flags."""
+    answer = await ctx.ask("flags")
+    if not ctx.out.many("flag", answer, "flag"):
+        ctx.out.table(fleet.flags(answer["items"]), empty="No flag.")
+
+
+@app.command(name="set")
+async def set_(name: str, value: Literal["on", "off"], /, *, write_: Write | None = None, ctx: Ctx) -> int:
+    """Turn a flag on or off."""
+    return await write(ctx, FlagSet(flag=name, on=value == "on"), write_)
