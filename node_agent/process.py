@@ -37,14 +37,14 @@ _exit = msgspec.json.Decoder(Exit)
 _identity = msgspec.json.Decoder(ProcessId)
 
 
-def best_wall() -> str:
-    """Return which wall of the shim works on this machine; `sweep` when it cannot be found out."""
+def walls() -> list[str]:
+    """Return which walls of the shim work on this machine, the best first; only `sweep` when it cannot be found out."""
     command = [sys.executable, "-I", "-S", shim.__file__, "--probe"]
     try:
         found = subprocess.run(command, capture_output=True, timeout=PROBE_TIMEOUT_S, check=True, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError):
-        return shim.SWEEP
-    return found.stdout.decode().strip()
+        return [shim.SWEEP]
+    return found.stdout.decode().split()
 
 
 def spawn(run: RunDir, spec: dict[str, Any]) -> ProcessId:

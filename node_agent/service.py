@@ -247,7 +247,7 @@ async def serve(
         bus = await connect(config.server, f"node {config.name}", config.credentials, retry=True)
         try:
             if executor is None:
-                wall = config.containment if config.containment != "auto" else await anyio.to_thread.run_sync(process.best_wall)
+                wall = config.containment if config.containment != "auto" else (await anyio.to_thread.run_sync(process.walls))[0]
                 executor = Runner(config, bus, wall)
             journal = Journal(config.data / "journal" / "journal.jsonl" if executor.recovers else None)
             try:

@@ -34,6 +34,7 @@ PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS =
 CAPABILITIES_MAX = 64
 
 CHUNK_BYTES = 64 * 1024
+DESCRIPTORS_MAX = 65536
 LOOK_EVERY_S = 0.5
 """How often it looks for a `stop` file by itself; the node agent also sends SIGTERM."""
 SWEEP_MAX_S = 10.0
@@ -434,19 +435,19 @@ def _try_wall() -> None:
     os._exit(1)
 
 
-def best_wall() -> str:
-    """Return the first wall that works on this machine."""
-    if not LINUX:
-        return SWEEP
-    walls = (NAMESPACE, USERNS) if os.geteuid() == 0 else (USERNS,)
-    return next((wall for wall in walls if _wall_works(wall)), SWEEP)
+def walls() -> list[str]:
+    """Return the walls that work on this machine, the best first."""
+    wanted: tuple[str, ...] = ((NAMESPACE, USERNS) if os.geteuid() == 0 else (USERNS,)) if LINUX else ()
+    return [*(wall for wall in wanted if _wall_works(wall)), SWEEP]
 
 
 def main(arguments: list[str]) -> int:
-    """Print the best wall (`--probe`), or run the run of a folder. Exit code 3: another shim has it."""
+    """Print the walls that work (`--probe`), or run the run of a folder. Exit code 3: another shim has it."""
     if arguments == ["--probe"]:
-        print(best_wall())
+        print(*walls())
         return 0
+    # what the node agent inherited without knowing is nothing for an agent
+    os.closerange(3, DESCRIPTORS_MAX)
     folder = arguments[0]
     lock = os.open(os.path.join(folder, LOCK), os.O_RDWR | os.O_CREAT, 0o600)
     try:
