@@ -11,7 +11,7 @@ from bus_schemas.entities import Design
 from bus_schemas.events import OrchestrationStatus, PhaseStatus, RunStatus
 from bus_schemas.orders import RunKind
 from bus_schemas.reasons import Reason
-from bus_schemas.reports import Outcome
+from bus_schemas.reports import FinalizeResult, Outcome
 from controller.orchestration import (
     Gate,
     Hold,
@@ -279,6 +279,9 @@ def _ended(o: Orchestration, run: Run, event: e.RunEnded, at: datetime) -> Orche
         malformed=run.malformed + (event.reason_code == Reason.OUTPUT_MALFORMED),
     )
     o = with_run(o, ended)
+    if isinstance(event.result, FinalizeResult):
+        # the node never moves a branch that is somebody else's: it may have written another than it was asked for
+        o = replace(o, branch=event.result.branch)
     usage = event.usage
     if usage is None:
         return o

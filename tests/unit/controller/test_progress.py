@@ -10,6 +10,7 @@ from bus_schemas.events import OrchestrationStatus as S
 from bus_schemas.events import PhaseStatus, TaskStatus
 from bus_schemas.orders import RunKind
 from bus_schemas.reports import (
+    FinalizeResult,
     Finding,
     Outcome,
     PlannedTask,
@@ -279,6 +280,13 @@ def test_enforcement_says_which_reviews_run(enforcement: str, kinds: set[str]) -
 
     assert {run.kind.value for run in world.o.runs} & {"task-review", "review"} == kinds
     assert world.status == "complete"
+
+
+def test_the_branch_shown_is_the_one_that_finalize_wrote() -> None:
+    world = World()
+    world.end(world.until("finalize"), FinalizeResult("done", "qd/basket-2"))
+
+    assert (world.status, world.o.branch) == ("complete", "qd/basket-2")
 
 
 # ── gates ──
