@@ -31,10 +31,13 @@ def read(path: Path, kind: type[Result]) -> Result | Problem | None:
         return None
     except OSError as error:
         return Problem(Reason.OUTPUT_MALFORMED, f"the result is not a file that can be read: {error.strerror}")
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return Problem(Reason.OUTPUT_MALFORMED, "the result is not a regular file")
-        data = file.read(RESULT_BYTES_MAX + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(RESULT_BYTES_MAX + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > RESULT_BYTES_MAX:
         return Problem(Reason.OUTPUT_TOO_LARGE, f"the result is over {RESULT_BYTES_MAX // 1024} KiB")
     try:
