@@ -344,7 +344,8 @@ def _append_error(subject: str, error: _ApiError) -> Exception:
         return Conflict(f"{subject}: {error.description}", int(last) if last.isdecimal() else None)
     if error.err_code == STORE_FAILED and "per subject" in error.description:
         return AlreadyThere(f"{subject}: {error.description}")
-    if error.err_code == WRITE_IN_FLIGHT or error.code == 503:
+    full = error.err_code == STORE_FAILED and error.description.endswith("exceeded")
+    if error.err_code == WRITE_IN_FLIGHT or (error.code == 503 and not full):
         return Unavailable(f"{subject}: {error.description} ({error.err_code})")
     return Rejected(f"{subject}: {error.description} ({error.err_code})")
 

@@ -77,8 +77,12 @@ def _sync_of(varz: _Varz) -> Sync:
 async def _of_system_account(bus: Bus) -> list[_Varz]:
     # a connection of its own: where this is refused, the refusal is fatal to the connection that asked
     answers: list[_Varz] = []
+    nobody = anyio.Event()
 
     async def on_answer(message: Msg) -> None:
+        if (message.headers or {}).get("Status") == "503":
+            nobody.set()
+            return
         with contextlib.suppress(msgspec.MsgspecError):
             answers.append(msgspec.json.decode(message.data, type=_Answer).data)
 
@@ -90,7 +94,8 @@ async def _of_system_account(bus: Bus) -> list[_Varz]:
         inbox = probe.nc.new_inbox()
         await probe.subscribe(inbox, on_answer)
         await probe.publish(VARZ, b"", reply=inbox)
-        await anyio.sleep(ANSWERS_S)
+        with anyio.move_on_after(ANSWERS_S):
+            await nobody.wait()
     except Unavailable:
         return []
     finally:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import anyio
 import pytest
-from bus_world import World, answering, built, report
 from nats.aio.msg import Msg
 
 from bus.connection import Bus
 from bus_schemas import subjects
+from tests.integration.bus_world import World, answering, built, report
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import anyio
 import pytest
-from bus_world import EVERYBODY, World, answering, built, furnish, report
 from nats.aio.msg import Msg
 
 from bus.connection import Bus, Credentials, connect
@@ -23,6 +22,7 @@ from bus.request import CommandClient, TooLarge, ask, new_key
 from bus_schemas import codec, subjects
 from bus_schemas.commands import DesignAdd, Pause, ProjectAdd, Via
 from bus_schemas.decisions import ActionStatus, Receipt
+from tests.integration.bus_world import EVERYBODY, World, answering, built, furnish, report
 
 pytestmark = pytest.mark.anyio
 
