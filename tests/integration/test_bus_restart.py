@@ -166,7 +166,7 @@ async def test_nothing_that_was_published_while_the_server_was_away_appears_late
     server.kill()
     await server.wait()
     with anyio.fail_after(5):
-        while bus.is_connected:  # noqa: ASYNC110 - nats-py has nothing to wait for
+        while bus.is_connected:
             await anyio.sleep(0.01)
     for number in range(5):
         with pytest.raises(NotSent):
