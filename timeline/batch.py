@@ -1,0 +1,150 @@
+"""A batch: stored ledger messages → everything that one transaction writes, with the checks that keep it honest. Pure.
+
+Sequences must follow each other and each body must name the hash of the one before it on its subject. Where that fails
+the batch ends before the message in question and says why; nothing after it is taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from bus.connection import Stored
+from bus_schemas import codec
+from bus_schemas import events as e
+from bus_schemas.decisions import LedgerMessage
+from timeline.board import Board
+from timeline.projection import project
+from timeline.reading import UnknownEvent, read
+from timeline.rows import DeadLetterRow, EventRow
+
+
+class IngestPosition(Struct, frozen=True):
+    """How far the ledger was read. `created` names the stream beyond its name; `rolling_hash` stands for all that was read."""
+
+    stream: str
+    created: datetime
+    last_seq: int = 0
+    last_idx: int = 0
+    last_sha256: str = codec.ZERO_HASH
+    rolling_hash: str = codec.ZERO_HASH
+    events: int = 0
+    unknown_types: int = 0
+    dead_letters: int = 0
+
+
+class Head(NamedTuple):
+    """The newest message of a subject."""
+
+    seq: int
+    sha256: str
+
+
+class Read(NamedTuple):
+    """A stored message as it was read: its message, or why there is none."""
+
+    stored: Stored
+    message: LedgerMessage | None
+    error: str
+
+
+class Wanted(NamedTuple):
+    """Ids whose rows a batch may change and that are not on the board."""
+
+    orchestrations: frozenset[str]
+    actions: frozenset[str]
+
+
+class Batch(NamedTuple):
+    """What one transaction writes besides the changed rows of the board. `stopped` says why nothing more may follow."""
+
+    events: list[EventRow]
+    dead_letters: list[DeadLetterRow]
+    position: IngestPosition
+    heads: dict[str, Head]
+    stopped: str | None
+
+
+def read_all(stored: Iterable[Stored]) -> list[Read]:
+    """Return each message decoded, or with the error that kept it from it."""
+    found = []
+    for message in stored:
+        try:
+            found.append(Read(message, read(message.data), ""))
+        except codec.Malformed as error:
+            found.append(Read(message, None, str(error)[:2000]))
+    return found
+
+
+def wanted(board: Board, messages: Sequence[Read]) -> Wanted:
+    """Return what must be loaded before the batch is made."""
+    orchestrations: set[str] = set()
+    actions: set[str] = set()
+    made: set[str] = set()
+    for message in messages:
+        for decision in () if message.message is None else message.message.decisions:
+            if decision.action is not None:
+                made.add(decision.action.id)
+            for event in decision.events:
+                if isinstance(event, e.OrchestrationLaunched):
+                    made.add(event.orchestration)
+                elif isinstance(event, e.ActionCompleted | e.ActionFailed):
+                    actions.add(event.action)
+                elif not isinstance(event, UnknownEvent) and (orchestration := getattr(event, "orchestration", None)):
+                    orchestrations.add(orchestration)
+    return Wanted(frozenset(orchestrations - made - board.families.keys()), frozenset(actions - made - board.actions.keys()))
+
+
+def make(board: Board, position: IngestPosition, heads: dict[str, Head], messages: Sequence[Read]) -> Batch:
+    """Return what a transaction writes for `messages`, and put the changed rows on the board."""
+    events: list[EventRow] = []
+    dead_letters: list[DeadLetterRow] = []
+    new_heads: dict[str, Head] = {}
+    unknown = 0
+    for stored, message, error in messages:
+        head = new_heads.get(stored.subject) or heads.get(stored.subject) or Head(0, codec.ZERO_HASH)
+        stopped = _problem(position, head, stored, message)
+        if stopped is not None:
+            return Batch(events, dead_letters, _counted(position, events, dead_letters, unknown), new_heads, stopped)
+        last_idx = 0
+        if message is None:
+            dead_letters.append(DeadLetterRow(stored.seq, stored.subject, stored.stored_at, error, stored.data))
+        else:
+            for projected in project(board, message, stored.seq, stored.stored_at):
+                events.append(projected.event)
+                unknown += not projected.known
+                last_idx = projected.event.idx
+        sha256 = codec.body_sha256(stored.data)
+        new_heads[stored.subject] = Head(stored.seq, sha256)
+        position = replace(
+            position, last_seq=stored.seq, last_idx=last_idx, last_sha256=sha256, rolling_hash=rolled(position.rolling_hash, stored, sha256)
+        )
+    return Batch(events, dead_letters, _counted(position, events, dead_letters, unknown), new_heads, None)
+
+
+def _problem(position: IngestPosition, head: Head, stored: Stored, message: LedgerMessage | None) -> str | None:
+    if stored.seq != position.last_seq + 1:
+        return f"ledger message {position.last_seq + 1} is missing: {stored.seq} came after {position.last_seq}"
+    if message is not None and message.prev != head.sha256:
+        project = stored.subject.rpartition(".")[2]
+        return f"project {project}: ledger message {stored.seq} does not follow {head.seq}: the chain of hashes is broken"
+    return None
+
+
+def _counted(position: IngestPosition, events: list[EventRow], dead_letters: list[DeadLetterRow], unknown: int) -> IngestPosition:
+    return replace(
+        position,
+        events=position.events + len(events),
+        unknown_types=position.unknown_types + unknown,
+        dead_letters=position.dead_letters + len(dead_letters),
+    )
+
+
+def rolled(rolling_hash: str, stored: Stored, sha256: str) -> str:
+    """Return the rolling hash after one more message: of the hash before, the sequence, the subject and the body."""
+    return hashlib.sha256(f"{rolling_hash} {stored.seq} {stored.subject} {sha256}".encode()).hexdigest()
