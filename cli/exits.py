@@ -55,6 +55,8 @@ WAITED_TOO_LONG = "waited_too_long"
 NOT_COMPLETE = "not_complete"
 INTERRUPTED = "interrupted"
 SQL_LIMIT = "sql_limit"
+UNSAFE_SYNC = "unsafe_sync"
+DATA_IN_USE = "data_in_use"
 
 OWN_EXPLANATIONS: dict[str, Explanation] = {
     USAGE: Explanation("The command line is not one that `qd` takes.", "`qd VERB --help` shows what it takes."),
@@ -75,6 +77,13 @@ OWN_EXPLANATIONS: dict[str, Explanation] = {
     SQL_LIMIT: Explanation(
         "The statement took longer, or gave more, than the limits of the SQL service.", "Ask for less: fewer columns, a WHERE clause, a LIMIT."
     ),
+    UNSAFE_SYNC: Explanation(
+        "The bus does not sync every write, or does not show that it does: acknowledged work could be lost when the power goes.",
+        "Set `sync_interval: always` in its jetstream block and run `qd bus init --monitor URL`, or allow it with --allow-unsafe-sync.",
+    ),
+    DATA_IN_USE: Explanation(
+        "Another process works in this data folder, or it cannot be used.", "End that process, or choose another folder with --data DIR."
+    ),
 }
 """Codes of the client itself, which never stand in the ledger."""
 
@@ -90,6 +99,8 @@ _EXITS: dict[str, Exit] = {
     WAITED_TOO_LONG: Exit.WAITED_TOO_LONG,
     NOT_COMPLETE: Exit.NOT_COMPLETE,
     INTERRUPTED: Exit.INTERRUPTED,
+    UNSAFE_SYNC: Exit.REFUSED,
+    DATA_IN_USE: Exit.CONFLICT,
 }
 
 _RETRYABLE = frozenset({UNREACHABLE, OUTCOME_UNKNOWN, WAITED_TOO_LONG, Reason.EXPIRED})

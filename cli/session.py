@@ -45,6 +45,10 @@ class Session:
         if self._bus is not None:
             await self._bus.close()
 
+    def use(self, endpoint: Endpoint) -> None:
+        """Go there, whatever the options say."""
+        self._endpoint = endpoint
+
     @property
     def endpoint(self) -> Endpoint:
         """Where the bus is and as whom we go there. Raises Failure."""
@@ -119,7 +123,7 @@ def _decoded(name: str, data: bytes) -> dict[str, Any]:
         answer: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise Failure("unexpected", f"the answer to {name!r} is not one that this client understands: {error}") from error
-    error = answer.get("error")
-    if isinstance(error, dict) and "code" in error:
-        raise Failure(str(error["code"]), str(error.get("message", "")))
+    refusal = answer.get("error")
+    if isinstance(refusal, dict) and "code" in refusal:
+        raise Failure(str(refusal["code"]), str(refusal.get("message", "")))
     return answer

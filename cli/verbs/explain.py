@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 from bus_schemas.reasons import EXPLANATIONS, Reason, category
 from cli.context import Ctx
@@ -44,7 +45,7 @@ def _known(code: str) -> str:
     raise Failure(Reason.ENTITY_NOT_FOUND, f"no reason code is called {cell(code)[:60]!a}", hint=hint)
 
 
-def _described(code: str) -> dict[str, object]:
+def _described(code: str) -> dict[str, Any]:
     explanation = explanation_of(code)
     assert explanation is not None
     kind = category(code) if code in set(Reason) else "client"
