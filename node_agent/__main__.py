@@ -12,11 +12,11 @@ import anyio
 from pydantic import ValidationError
 
 from bus.connection import EX_TEMPFAIL
-from bus.errors import Denied, Unavailable
+from bus.errors import Denied
+from bus.foreground import EX_REFUSED, ConnectionLost
 from node_agent.config import NodeConfig
 from node_agent.service import DataInUse, serve
 
-EX_NOPERM = 77
 EX_USAGE = 64
 
 
@@ -62,7 +62,7 @@ async def _serve_until_drained(config: NodeConfig, drain: anyio.Event, scope: an
 
 
 def main(arguments: list[str]) -> int:
-    """Serve; return the exit code."""
+    """Serve; return the exit code: 0 after a drain, 1 refused by the bus, 64 usage, 75 when a supervisor may try again."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         config = _config(arguments)
@@ -72,12 +72,12 @@ def main(arguments: list[str]) -> int:
     code = 0
     try:
         anyio.run(_run, config, backend_options={"use_uvloop": sys.platform != "win32"})
-    except* (Unavailable, DataInUse) as failures:
+    except* (ConnectionLost, DataInUse) as failures:
         print(*failures.exceptions, sep="\n", file=sys.stderr)
         code = EX_TEMPFAIL
     except* Denied as failures:
         print(*failures.exceptions, sep="\n", file=sys.stderr)
-        code = EX_NOPERM
+        code = EX_REFUSED
     return code
 
 

@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from bus.connection import Bus, connect
 from bus.errors import ConsumerGone, Rejected, Unavailable
+from bus.foreground import ConnectionLost
 from bus.pull import Delivery, PullLoop
 from bus_schemas import codec, ids, subjects
 from bus_schemas.entities import BEAT_EVERY_S
@@ -115,7 +116,6 @@ class _Node:
 
     async def _orders(self, tasks: TaskGroup) -> None:
         """Take orders until a drain begins. The consumer is made by the controller at our first beat; until then it is asked for."""
-        self._bus.on_reconnect(self._pull.restart)
         async with self._pull:
             with anyio.CancelScope() as scope:
                 tasks.start_soon(self._close_at_drain, scope)
@@ -195,7 +195,6 @@ class _Node:
 
     async def _stops(self) -> None:
         pull = PullLoop(self._bus, subjects.WORK, f"ctl-{self._config.name}")
-        self._bus.on_reconnect(pull.restart)
         async with pull:
             while True:
                 try:
@@ -240,8 +239,8 @@ async def serve(
     """Serve a node until cancelled, or until a drain is over.
 
     Setting `drain`: no new claims; what runs may go on for `drain_grace_s`, then it is left to its shims (or stopped, see
-    `leave_running`). `executor` replaces the one that runs agents. Raises Denied, DataInUse, and Unavailable when the connection
-    is gone for good.
+    `leave_running`). `executor` replaces the one that runs agents. Raises Denied and DataInUse; ConnectionLost, in a group, when
+    the connection is gone for good.
     """
     with _owned(config.data):
         bus = await connect(config.server, f"node {config.name}", config.credentials, retry=True)
@@ -275,4 +274,4 @@ async def _serve(node: _Node, config: NodeConfig, bus: Bus, executor: Executor, 
 
 async def _fail_when_closed(bus: Bus) -> None:
     await bus.closed.wait()
-    raise Unavailable(f"the connection to the bus is gone: {bus.failure}")
+    raise ConnectionLost(f"the connection to the bus is gone: {bus.failure}")

@@ -129,8 +129,10 @@ class World(NamedTuple):
     folder: Path
 
     def config(self, **changes: Any) -> NodeConfig:
-        token = self.server.credentials.token
-        return NodeConfig(**{"server": self.server.url, "name": "a", "data": self.folder / "node", "token": token, "stop_grace_s": 0.3, **changes})
+        fields = {"server": self.server.url, "name": "a", "data": self.folder / "node", "stop_grace_s": 0.3, **changes}
+        if "seed_file" not in fields:
+            fields.setdefault("token", self.server.credentials.token)
+        return NodeConfig.model_validate(fields)
 
     async def send(self, order: WorkOrder) -> None:
         await self.bus.append(subjects.work(order.node, order.run, order.attempt), codec.encode(order))

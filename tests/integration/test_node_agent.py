@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -12,8 +14,8 @@ from pathlib import Path
 import anyio
 import pytest
 from msgspec.structs import replace
-from node_world import NodeProcess, World, git, make_consumers, make_order, processes_with, report_subject, until, world
 
+from bus.errors import Denied
 from bus_schemas import codec, subjects
 from bus_schemas.orders import RunKind, Withdrawal, WorkOrder
 from bus_schemas.reports import (
@@ -29,6 +31,19 @@ from bus_schemas.reports import (
     VerifyResult,
 )
 from node_agent.service import DataInUse, serve
+from tests.integration.bus_world import built
+from tests.integration.node_world import (
+    NodeProcess,
+    World,
+    git,
+    make_consumers,
+    make_order,
+    make_repository,
+    processes_with,
+    report_subject,
+    until,
+    world,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -251,6 +266,34 @@ async def test_the_node_waits_for_its_consumers_and_says_what_it_is(tmp_path: Pa
         assert (await made.do(task_order(made, 1, "true"))).outcome is Outcome.SUCCEEDED
 
 
+async def test_a_node_with_a_key_of_its_own_needs_no_more_than_a_node_may_do(tmp_path: Path) -> None:
+    repo = make_repository(tmp_path / "repo")
+    async with built(tmp_path / "bus") as accounts, anyio.create_task_group() as tasks:
+        made = World(accounts.server, accounts.controller, repo, tmp_path)
+        config = made.config(seed_file=accounts.seeds["a"])
+        await tasks.start(lambda task_status: serve(config, task_status=task_status))
+        order = task_order(made, 2, "echo hello; echo x > x; sleep 0.3")
+        lost = task_order(made, 3, "true")
+        assert await made.bus.write_once(report_subject(lost, "started"), b"withdrawn, or rubbish")
+        await made.send(lost)
+        assert (await made.do(order)).outcome is Outcome.SUCCEEDED
+        stopped = task_order(made, 4, "echo up; sleep 60")
+        await made.send(stopped)
+        await until(lambda: made.output(stopped))
+        await made.stop(stopped)
+        assert (await made.ended(stopped)).outcome is Outcome.CANCELLED
+        assert await made.output(order) == b"hello\n"
+        await until(made.orders_are_done)
+        assert (await made.beat()).node == "a"
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_node_with_a_wrong_token_is_denied(tmp_path: Path) -> None:
+    async with world(tmp_path) as made:
+        with pytest.raises(Denied):
+            await serve(made.config(token="wrong"))
+
+
 async def test_a_data_folder_serves_one_node_agent(made: World) -> None:
     async with node(made):
         with pytest.raises(DataInUse, match="another node agent"):
@@ -329,6 +372,34 @@ async def test_a_drained_node_lets_its_run_end_and_takes_no_other(made: World) -
 
     assert (await made.ended(order)).outcome is Outcome.SUCCEEDED
     assert await made.bus.last(subjects.REP, report_subject(late, "started")) is None
+
+
+async def test_the_process_drains_at_TERM_and_leaves_what_is_not_done_in_time_to_its_shim(made: World) -> None:
+    gate = made.folder / "gate"
+    order = task_order(made, 1, f"echo up; while [ ! -e {gate} ]; do sleep 0.05; done")
+    with NodeProcess(made, "--drain-grace-s", "0.2", "--label", "zone=x", "--capacity", "1") as first:
+        await made.send(order)
+        await until(lambda: made.output(order))
+        first.process.terminate()
+        await until(lambda: first.process.poll() is not None)
+        assert first.process.returncode == 0
+    gate.touch()
+    async with node(made):
+        assert (await made.ended(order)).outcome is Outcome.SUCCEEDED
+
+
+async def test_a_killed_shim_is_a_lost_run(made: World) -> None:
+    mark = f"qd-lost-{os.getpid()}"
+    order = task_order(made, 1, f"(setsid sh -c ': {mark}; sleep 300' &)\necho up; : {mark}; sleep 300")
+    async with node(made):
+        await made.send(order)
+        await until(lambda: made.output(order))
+        identity = next((made.folder / "node" / "runs").glob("*/shim.json"))
+        os.kill(json.loads(identity.read_text())["pid"], signal.SIGKILL)
+        ended = await made.ended(order)
+
+    assert (ended.outcome, ended.reason_code, ended.process_started) == (Outcome.LOST, "dispatch_node_lost", True)
+    assert processes_with(mark) == []
 
 
 async def test_a_node_that_shall_leave_nothing_behind_stops_its_runs_when_it_ends(made: World) -> None:

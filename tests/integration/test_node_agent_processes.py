@@ -13,11 +13,11 @@ from typing import Any
 
 import anyio
 import pytest
-from node_world import processes_with, until
 
 from node_agent import process, shim
 from node_agent.attempt import Exit, ProcessId, StoppedBy
 from node_agent.run_dir import RunDir
+from tests.integration.node_world import processes_with, until
 
 pytestmark = pytest.mark.anyio
 
@@ -200,7 +200,7 @@ async def test_a_shim_is_found_again_by_who_it_is(tmp_path: Path) -> None:
 
 async def test_a_pid_that_was_given_to_somebody_else_is_left_alone(tmp_path: Path) -> None:
     run, _ = prepared(tmp_path, "true")
-    bystander = subprocess.Popen(["sleep", "30"])  # noqa: ASYNC220
+    bystander = subprocess.Popen(["sleep", "30"])
     try:
         other = ProcessId(bystander.pid, 1, shim.kernel_boot())
         assert not process.is_alive(other)
