@@ -9,22 +9,37 @@ import gc
 import inspect
 import os
 import sys
-from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cli.exits import INTERRUPTED, UNEXPECTED, Exit
-from cli.failure import Failure, usage
-from cli.options import Options, merge, split
-from cli.output import Output
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from cli.failure import Failure
+    from cli.output import Output
 
 CSV_VERBS = ("sql", "report")
 
 
-def run(arguments: list[str] | None = None) -> int:
-    """Run one command line; return its exit code."""
-    # a client lives for a fraction of a second: collecting garbage while it imports is a tenth of that
+def run() -> int:
+    """Run the command line of this process and end the process; return the exit code of a service.
+
+    A client lives for a fraction of a second. Collecting garbage while it imports, and taking the interpreter apart at its end,
+    would each be a tenth of that; it has nothing to put away that the system does not.
+    """
     gc.disable()
-    arguments = sys.argv[1:] if arguments is None else arguments
+    code = execute(sys.argv[1:])
+    if gc.isenabled():  # a service ran
+        return code
+    os._exit(code)
+
+
+def execute(arguments: list[str]) -> int:
+    """Run one command line; return its exit code, with all output flushed."""
+    from cli.exits import INTERRUPTED
+    from cli.failure import Failure
+    from cli.options import Options, merge, split
+    from cli.output import Output
+
     out = Output(Options(output=_output_asked_for(arguments)))
     try:
         given, rest = split(_utf8(arguments))
@@ -43,6 +58,8 @@ def run(arguments: list[str] | None = None) -> int:
 def _call(rest: list[str], out: Output) -> int:
     from bus_schemas.ids import BadId
     from bus_schemas.reasons import Reason
+    from cli.exits import UNEXPECTED
+    from cli.failure import Failure
 
     try:
         return _verb(rest, out)
@@ -61,6 +78,8 @@ def _verb(rest: list[str], out: Output) -> int:
     from cyclopts import CycloptsError
 
     from cli import commands
+    from cli.exits import Exit
+    from cli.failure import usage
     from cli.session import Session
 
     try:
@@ -90,6 +109,7 @@ def _utf8(arguments: list[str]) -> list[str]:
             argument.encode()
         except UnicodeEncodeError as error:
             from bus_schemas.reasons import Reason
+            from cli.failure import Failure
 
             raise Failure(Reason.INVALID_PAYLOAD, f"argument {number} is not valid UTF-8: {ascii(argument)[:60]}") from error
     return arguments
@@ -106,6 +126,8 @@ def _toml(path: str) -> dict[str, Any]:
     if not os.path.isfile(path):
         return {}
     import tomllib
+
+    from cli.failure import usage
 
     try:
         with open(path, "rb") as file:
@@ -131,6 +153,8 @@ def _failed(out: Output, failure: Failure) -> int:
 
 
 def _broken_pipe() -> int:
+    from cli.exits import Exit
+
     # what is left in the buffers has no reader; the interpreter must not complain about it at its end
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
