@@ -16,10 +16,11 @@ from msgspec import Meta, Struct
 from bus_schemas.entities import Complexity, DesignStatus, Priority, ShortText, Text, TicketStatus, Title
 from bus_schemas.ids import PLANE, project_of
 from bus_schemas.policy import Preset
+from bus_schemas.texts import NO_NUL, NOT_BLANK, REF, REPO, TOKEN
 
-Repo = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f-][^\x00-\x1f\x7f]*\Z")]
-Branch = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*\Z")]
-Shell = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00]*\Z")]
+Repo = Annotated[str, Meta(min_length=1, max_length=1024, pattern=REPO)]
+Branch = Annotated[str, Meta(min_length=1, max_length=200, pattern=REF)]
+Shell = Annotated[str, Meta(max_length=4096, pattern=NO_NUL)]
 Reason = Annotated[str, Meta(max_length=2000)]
 
 
@@ -197,7 +198,7 @@ class GateReject(_Command, tag="gate-reject", frozen=True):
     control_lane = True
 
     orchestration: str
-    feedback: Annotated[str, Meta(min_length=1, max_length=16 * 1024, pattern=r"\S")]
+    feedback: Annotated[str, Meta(min_length=1, max_length=16 * 1024, pattern=NOT_BLANK)]
 
 
 class NodeCordon(_Command, tag="node-cordon", frozen=True):
@@ -253,8 +254,8 @@ class CommandEnvelope(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     v: int
     type: str
-    id: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z")]
-    at: datetime
+    id: Annotated[str, Meta(pattern=TOKEN)]
+    at: Annotated[datetime, Meta(tz=True)]
     via: Via
     key: str
     body: msgspec.Raw

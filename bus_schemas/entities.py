@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from bus_schemas.ids import DesignId, NodeId, ProjectId, TicketId
 from bus_schemas.routing import AgentOffer
+from bus_schemas.texts import ONE_LINE
 
 BODY_BYTES_MAX = 200 * 1024
 """Of a design; the rest of the 256 KiB of a message is for what stands around it."""
@@ -20,7 +21,7 @@ BODY_BYTES_MAX = 200 * 1024
 NODE_OFFLINE_AFTER_S = 10.0
 BEAT_EVERY_S = 2.0
 
-Title = Annotated[str, Meta(min_length=1, max_length=200)]
+Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=ONE_LINE)]
 Text = Annotated[str, Meta(max_length=BODY_BYTES_MAX)]
 ShortText = Annotated[str, Meta(max_length=16 * 1024)]
 

@@ -7,14 +7,16 @@ defined once, here; the table `PRESETS` gives the three presets, and `resolve` f
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
 from bus_schemas.canonical import canonical_hash
+from bus_schemas.texts import MODEL, explained, plain
 
-Model = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*\Z")]
+MODEL_CHARS_MAX = 100
+Model = Annotated[str, Meta(min_length=1, max_length=MODEL_CHARS_MAX, pattern=MODEL)]
 
 
 class Role(StrEnum):
@@ -150,6 +152,7 @@ PRESETS: dict[Preset, Policy] = {
 }
 
 SECTIONS: dict[str, type[Struct]] = {"model": ModelPolicy, "review": ReviewPolicy, "flow": FlowPolicy}
+ERRORS_SHOWN_MAX = 20
 ROLES: tuple[Role, ...] = (Role.VALIDATOR, Role.PLANNER, Role.EXECUTOR, Role.REVIEWER)
 
 
@@ -157,9 +160,12 @@ class PolicyError(ValueError):
     """Overrides that do not make a policy; `errors` lists every one as (path, what is wrong and what is allowed)."""
 
     def __init__(self, errors: list[tuple[str, str]]) -> None:
-        """Keep the errors; the text joins them."""
+        """Keep the errors; the text joins them, so many that a receipt holds them."""
         self.errors = errors
-        super().__init__("; ".join(f"{path}: {text}" for path, text in errors))
+        texts = [f"{path}: {text}" for path, text in errors[:ERRORS_SHOWN_MAX]]
+        if len(errors) > ERRORS_SHOWN_MAX:
+            texts.append(f"and {len(errors) - ERRORS_SHOWN_MAX} more")
+        super().__init__("; ".join(texts))
 
 
 def policy_hash(policy: Policy) -> str:
@@ -192,7 +198,7 @@ def resolve(preset: Policy, overrides: dict[str, Any]) -> Policy:
     for name, patch in overrides.items():
         section = SECTIONS.get(name)
         if section is None:
-            errors.append((name, f"unknown section; allowed: {', '.join(SECTIONS)}"))
+            errors.append((plain(name, 60), f"unknown section; allowed: {', '.join(SECTIONS)}"))
         elif not isinstance(patch, dict):
             errors.append((name, "must be an object of fields"))
         else:
@@ -208,19 +214,20 @@ def _patched(name: str, section: type[Struct], current: Struct, patch: dict[str,
     for key, value in patch.items():
         field = fields.get(key)
         if field is None:
-            errors.append((f"{name}.{key}", f"unknown field; allowed: {', '.join(fields)}"))
+            errors.append((f"{name}.{plain(key, 60)}", f"unknown field; allowed: {', '.join(fields)}"))
             continue
         try:
             values[key] = msgspec.convert(value, field.type)
         except msgspec.ValidationError as error:
-            errors.append((f"{name}.{key}", f"{error}{_allowed(field.type)}"))
+            errors.append((f"{name}.{key}", f"{explained(error)}{_allowed(field.type)}"))
     return msgspec.structs.replace(current, **values)
 
 
 def _allowed(kind: Any) -> str:
+    """Return the values of the enum that `kind` is, or is a list of; nothing for other types."""
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return f"; allowed: {', '.join(kind)}"
-    return ""
+    return next((found for inner in get_args(kind) if (found := _allowed(inner))), "")
 
 
 def whole(document: dict[str, Any]) -> Policy:
