@@ -12,10 +12,24 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from bus_schemas.policy import Model
 from bus_schemas.routing import AgentOffer
+from bus_schemas.texts import NOT_BLANK, SEVERITY
 
 RESULT_BYTES_MAX = 256 * 1024
 TAIL_BYTES_MAX = 8 * 1024
+REPORT_BYTES_MAX = 384 * 1024
+"""Of an encoded report: a result with what stands around it. What is decided from one has to fit into a ledger message."""
+
+TASKS_MAX = 500
+"""Of a phase."""
+
+CAPACITY_MAX = 4096
+
+Moment = Annotated[datetime, Meta(tz=True)]
+TaskNumber = Annotated[int, Meta(ge=1, le=9999)]
+Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""A number that every reader of JSON and the timeline's columns can hold."""
 
 
 class Outcome(StrEnum):
@@ -41,7 +55,7 @@ class Finding(Struct, frozen=True, omit_defaults=True):
     """One thing a validator or reviewer found. An override names why the finding may stand."""
 
     text: Annotated[str, Meta(min_length=1, max_length=16 * 1024)]
-    severity: Annotated[str, Meta(pattern=r"^p[0-2]\Z")] = "p1"
+    severity: Annotated[str, Meta(pattern=SEVERITY)] = "p1"
     detector: Annotated[str, Meta(max_length=100)] | None = None
     override_reason: Annotated[str, Meta(max_length=2000)] | None = None
 
@@ -64,17 +78,17 @@ class ValidateResult(Struct, frozen=True, tag="validate"):
 class PlannedTask(Struct, frozen=True, omit_defaults=True):
     """A task of a plan; `depends_on` are numbers of the same plan, or of completed tasks of the phase."""
 
-    number: Annotated[int, Meta(ge=1, le=9999)]
-    subject: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
+    number: TaskNumber
+    subject: Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK)]
     description: Annotated[str, Meta(max_length=64 * 1024)] = ""
-    depends_on: Annotated[tuple[int, ...], Meta(max_length=500)] = ()
-    model: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    depends_on: Annotated[tuple[TaskNumber, ...], Meta(max_length=TASKS_MAX)] = ()
+    model: Model | None = None
 
 
 class PlanResult(Struct, frozen=True, tag="plan"):
     """The tasks of a phase."""
 
-    tasks: Annotated[tuple[PlannedTask, ...], Meta(max_length=500)]
+    tasks: Annotated[tuple[PlannedTask, ...], Meta(max_length=TASKS_MAX)]
 
 
 class TaskResult(Struct, frozen=True, tag="task"):
@@ -82,9 +96,9 @@ class TaskResult(Struct, frozen=True, tag="task"):
 
     base: str
     head: str
-    files: int = 0
-    insertions: int = 0
-    deletions: int = 0
+    files: Whole = 0
+    insertions: Whole = 0
+    deletions: Whole = 0
 
 
 class ReviewResult(Struct, frozen=True, tag="review"):
@@ -98,7 +112,7 @@ class VerifyResult(Struct, frozen=True, tag="verify"):
     """The project's check: whether it exited 0, and the end of its output."""
 
     passed: bool
-    exit_code: int
+    exit_code: Whole
     tail: str = ""
 
 
@@ -116,8 +130,8 @@ Result = InitResult | ValidateResult | PlanResult | TaskResult | ReviewResult | 
 class Usage(Struct, frozen=True, omit_defaults=True):
     """What a run cost. `computed` marks a price taken from the dated table instead of the agent."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: Whole = 0
+    output_tokens: Whole = 0
     usd: float | None = None
     computed: bool = False
 
@@ -128,7 +142,7 @@ class Started(Struct, frozen=True, tag="started", tag_field="type"):
     v: int
     boot: str
     claim: str
-    at: datetime
+    at: Moment
 
 
 class Withdrawn(Struct, frozen=True, tag="withdrawn", tag_field="type"):
@@ -136,7 +150,7 @@ class Withdrawn(Struct, frozen=True, tag="withdrawn", tag_field="type"):
 
     v: int
     by: str
-    at: datetime
+    at: Moment
 
 
 class Ended(Struct, frozen=True, tag="ended", tag_field="type", omit_defaults=True):
@@ -148,16 +162,16 @@ class Ended(Struct, frozen=True, tag="ended", tag_field="type", omit_defaults=Tr
 
     v: int
     outcome: Outcome
-    at: datetime
+    at: Moment
     process_started: bool = True
     reason_code: str | None = None
     detail: str = ""
     result: Result | None = None
     head: str | None = None
-    exit_code: int | None = None
-    signal: int | None = None
+    exit_code: Whole | None = None
+    signal: Whole | None = None
     tail: str = ""
-    output_bytes: int = 0
+    output_bytes: Whole = 0
     duration_ms: float = 0.0
     agent: str | None = None
     model: str | None = None
@@ -172,7 +186,7 @@ class RunningAttempt(Struct, frozen=True, array_like=True):
     """An attempt that a node runs right now."""
 
     run: str
-    attempt: int
+    attempt: Whole
 
 
 class Beat(Struct, frozen=True, omit_defaults=True):
@@ -182,8 +196,8 @@ class Beat(Struct, frozen=True, omit_defaults=True):
     type: str
     node: str
     boot: str
-    at: datetime
-    capacity: int
+    at: Moment
+    capacity: Annotated[int, Meta(ge=0, le=CAPACITY_MAX)]
     labels: dict[str, str] = {}
     agents: tuple[AgentOffer, ...] = ()
     running: tuple[RunningAttempt, ...] = ()
