@@ -6,87 +6,18 @@ it does not know. Each event belongs to one decision, which says when, by whom a
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from msgspec import Struct
 
 from bus_schemas.entities import Comment, Complexity, Design, DesignStatus, Node, Priority, Project, Ticket, TicketStatus
 from bus_schemas.orders import Issue, RunKind
 from bus_schemas.policy import Policy
 from bus_schemas.reports import Finding, Outcome, PlannedTask, Result, Usage, Verdict
-
-
-class OrchestrationStatus(StrEnum):
-    """Where an orchestration stands (domain §6)."""
-
-    LAUNCHING = "launching"
-    VALIDATING = "validating"
-    PLANNING = "planning"
-    EXECUTING = "executing"
-    REVIEWING = "reviewing"
-    FINALIZING = "finalizing"
-    COMPLETE = "complete"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class PhaseStatus(StrEnum):
-    """Where a phase stands."""
-
-    PENDING = "pending"
-    PLANNING = "planning"
-    PLANNED = "planned"
-    EXECUTING = "executing"
-    REVIEWING = "reviewing"
-    COMPLETE = "complete"
-    SKIPPED = "skipped"
-    BLOCKED = "blocked"
-
-
-class TaskStatus(StrEnum):
-    """Where a task stands."""
-
-    PENDING = "pending"
-    IN_PROGRESS = "in_progress"
-    COMPLETED = "completed"
-    SKIPPED = "skipped"
-    BLOCKED = "blocked"
-
-
-class RunStatus(StrEnum):
-    """Where a run's newest attempt stands."""
-
-    QUEUED = "queued"
-    DISPATCHED = "dispatched"
-    STARTED = "started"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    CANCELLED = "cancelled"
-    LOST = "lost"
-    WITHDRAWN = "withdrawn"
-
-
-class HoldKind(StrEnum):
-    """Why an orchestration does not move, in the order in which the first is shown."""
-
-    CANCELLING = "cancelling"
-    PAUSING = "pausing"
-    PAUSED = "paused"
-    NODE_LOST = "node_lost"
-    BLOCKED = "blocked"
-    GATE = "gate"
-    BUDGET = "budget"
-    QUOTA = "quota"
-
-
-class GateKind(StrEnum):
-    """What a gate waits for."""
-
-    PLAN = "plan"
-    REVIEW = "review"
-    FINALIZE = "finalize"
-    CONSENSUS_DISAGREEMENT = "consensus_disagreement"
+from bus_schemas.statuses import GateKind as GateKind
+from bus_schemas.statuses import HoldKind as HoldKind
+from bus_schemas.statuses import OrchestrationStatus as OrchestrationStatus
+from bus_schemas.statuses import PhaseStatus as PhaseStatus
+from bus_schemas.statuses import RunStatus as RunStatus
+from bus_schemas.statuses import TaskStatus as TaskStatus
 
 
 class _Event(Struct, frozen=True, omit_defaults=True, tag_field="type"):
