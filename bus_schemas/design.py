@@ -7,18 +7,27 @@ those at level 3. Tasks and Check stand one level below their phase. Fenced text
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from bus_schemas.entities import Complexity
+from bus_schemas.policy import MODEL_CHARS_MAX
+from bus_schemas.reports import TASKS_MAX
+from bus_schemas.texts import MODEL, plain
 
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})\s*([^\s`]*)")
-_HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*")
-_PHASE = re.compile(r"phase[ \t]+(\d{1,4})\b[ \t:.\-–—]*(.*)", re.IGNORECASE)
-_TASK = re.compile(r"task[ \t]+(\d{1,4})\b[ \t:.\-–—]*(.*)", re.IGNORECASE)
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_FENCE_OPEN = re.compile(r" {0,3}(`{3,}(?=[^`]*\Z)|~{3,})[ \t]*([^\s`]*)")
+_FENCE_CLOSE = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*")
+_HASHES = re.compile(r" {0,3}(#{1,6})(?=[ \t]|\Z)")
+_PHASE = re.compile(r"phase[ \t]+([0-9]{1,4})\b[ \t:.\-–—]*(.*)", re.IGNORECASE)
+_TASK = re.compile(r"task[ \t]+([0-9]{1,4})\b[ \t:.\-–—]*(.*)", re.IGNORECASE)
 _CHECK = re.compile(r"check[ \t]*", re.IGNORECASE)
 _DEPENDS = re.compile(r"[ \t]*depends[ \t]+on[ \t]*:[ \t]*(.*)", re.IGNORECASE)
 _MODEL = re.compile(r"[ \t]*model[ \t]*:[ \t]*(\S+)[ \t]*", re.IGNORECASE)
+_TASK_NUMBER = re.compile(r"[0-9]{1,4}")
+
+PHASES_MAX = 200
 SHELL_FENCES = ("sh", "bash", "shell")
 
 MARKERS: dict[Complexity, tuple[str, ...]] = {
@@ -79,19 +88,32 @@ class ShellPhase(NamedTuple):
 
 
 def _lines(body: str) -> Iterator[Line]:
+    texts = _LINE_END.split(body)  # not `splitlines`, which also cuts at form feeds and the like, inside of scripts
+    if not texts[-1]:
+        texts.pop()
     opened, language = "", ""
-    for text in body.splitlines():
-        fence = _FENCE.match(text)
+    for text in texts:
         if opened:
-            closes = fence and fence[1][0] == opened[0] and len(fence[1]) >= len(opened) and not text.strip(" `~\t")
+            fence = _FENCE_CLOSE.fullmatch(text)
+            closes = fence is not None and fence[1][0] == opened[0] and len(fence[1]) >= len(opened)
             yield Line(text, fence=language, edge="close" if closes else "")
             opened = "" if closes else opened
-        elif fence:
+        elif fence := _FENCE_OPEN.match(text):
             opened, language = fence[1], fence[2].lower()
             yield Line(text, fence=language, edge="open")
         else:
-            heading = _HEADING.fullmatch(text)
-            yield Line(text, len(heading[1]), heading[2].strip()) if heading else Line(text)
+            yield _heading(text)
+
+
+def _heading(text: str) -> Line:
+    hashes = _HASHES.match(text)
+    if hashes is None:
+        return Line(text)
+    title = text[hashes.end() :].strip()
+    bare = title.rstrip("#")
+    if bare[-1:] in ("", " ", "\t"):  # closing hashes stand apart from the title
+        title = bare.rstrip()
+    return Line(text, len(hashes[1]), title)
 
 
 def phases(body: str) -> tuple[PhaseOutline, ...]:
@@ -118,6 +140,8 @@ def phase_problems(body: str) -> tuple[str, ...]:
     numbers = [phase.number for phase in phases(body)]
     if not numbers:
         return ("the body has no phase; write headings like `## Phase 1`",)
+    if len(numbers) > PHASES_MAX:
+        return (f"the body has {len(numbers)} phases; at most {PHASES_MAX}",)
     if numbers != list(range(1, len(numbers) + 1)):
         return (f"phases are numbered {', '.join(map(str, numbers))}; they must be 1 to {len(numbers)} in order",)
     return ()
@@ -172,22 +196,27 @@ def _shell_task(number: int, subject: str, text: str, problems: list[str]) -> Sh
         if line.fence is not None:
             continue
         if match := _DEPENDS.fullmatch(line.text):
-            words = [word.strip() for word in re.split(r"[,\s]+", match[1]) if word.strip() and word.lower() != "none"]
-            if all(word.isdecimal() for word in words):
-                depends = tuple(int(word) for word in words)
+            words = [word for word in re.split(r"[,\s]+", match[1]) if word and word.lower() != "none"]
+            if all(_TASK_NUMBER.fullmatch(word) for word in words):
+                depends = tuple(dict.fromkeys(int(word) for word in words))
             else:
-                problems.append(f"task {number}: `Depends on: {match[1]}` is not a list of task numbers")
+                problems.append(f"task {number}: `Depends on: {plain(match[1], 80)}` is not a list of task numbers")
         elif match := _MODEL.fullmatch(line.text):
             model = match[1]
+            if len(model) > MODEL_CHARS_MAX or re.search(MODEL, model) is None:
+                problems.append(f"task {number}: `Model: {plain(model, 80)}` is not the name of a model")
     if first_block(text) is None:
         problems.append(f"task {number}: no `sh` block to run")
     return ShellTask(number, subject or f"Task {number}", text.strip("\n"), depends, model)
 
 
 def _task_problems(phase: int, tasks: list[ShellTask]) -> list[str]:
-    numbers = [task.number for task in tasks]
-    problems = [] if tasks else [f"phase {phase} has no task; write headings like `### Task 1: subject`"]
-    problems += [f"phase {phase}: task {n} stands more than once" for n in sorted({n for n in numbers if numbers.count(n) > 1})]
+    if not tasks:
+        return [f"phase {phase} has no task; write headings like `### Task 1: subject`"]
+    if len(tasks) > TASKS_MAX:
+        return [f"phase {phase} has {len(tasks)} tasks; at most {TASKS_MAX}"]
+    numbers = Counter(task.number for task in tasks)
+    problems = [f"phase {phase}: task {number} stands more than once" for number in sorted(numbers) if numbers[number] > 1]
     problems += [
         f"task {task.number} depends on task {n}, which phase {phase} does not have" for task in tasks for n in task.depends_on if n not in numbers
     ]
