@@ -6,6 +6,7 @@ one cause (a command, a report, a beat, a timer): the action it records, if it w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
@@ -15,9 +16,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bus_schemas.events import Event
+from bus_schemas.ids import shown
 
 CORE_VERSION = 1
 """Of the rules in `decide` and `evolve`; a snapshot made by another version is not used."""
+
+_POSITION = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?")
 
 
 class ActionStatus(StrEnum):
@@ -42,10 +46,10 @@ class Position(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Position:
         """Return the position written as `418.3` or `418` (its first row). Raises ValueError."""
-        seq, _, row = text.partition(".")
-        if not seq.isdecimal() or (row and not row.isdecimal()) or len(text) > 40:
-            raise ValueError(f"position {ascii(text)[:60]} is not valid: expected something like 418.3")
-        return cls(int(seq), int(row or 0))
+        match = _POSITION.fullmatch(text)
+        if match is None:
+            raise ValueError(f"position {shown(text)} is not valid: expected something like 418.3")
+        return cls(int(match[1]), int(match[2] or 0))
 
 
 class CommandCause(Struct, frozen=True, tag="command", tag_field="cause", omit_defaults=True):

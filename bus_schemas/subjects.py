@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from bus_schemas.entities import Node
-from bus_schemas.ids import BadId, token
+from bus_schemas.ids import BadId, shown, token
 
 SUBJECT_BYTES_MAX = 512
 HEADER_BYTES_MAX = 4 * 1024
@@ -28,6 +29,9 @@ SNAPSHOT_BUCKET = "qd-snap"
 
 GIB = 1024**3
 DAY_S = 86_400.0
+
+
+_ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class StreamSpec(NamedTuple):
@@ -142,7 +146,7 @@ def parse_command(subject: str) -> CommandSubject:
     """Return the parts of a command's subject. Raises BadId."""
     parts = subject.split(".")
     if len(parts) != 5 or parts[0] != "qd" or parts[1] not in ("cmd", "control"):
-        raise BadId(f"subject {ascii(subject)[:80]} is not one of a command")
+        raise BadId(f"subject {shown(subject)} is not one of a command")
     return CommandSubject(token(parts[2], "principal"), token(parts[3], "project"), token(parts[4], "action"), parts[1] == "control")
 
 
@@ -185,8 +189,9 @@ class ReportSubject(NamedTuple):
 def parse_report(subject: str) -> ReportSubject:
     """Return the parts of a report's subject. Raises BadId."""
     parts = subject.split(".")
-    if len(parts) != 8 or parts[0] != "qd" or parts[1] != "rep" or not parts[5].isdecimal() or len(parts[5]) > 9:
-        raise BadId(f"subject {ascii(subject)[:80]} is not one of a report")
+    # an attempt has one spelling only, since each spelling would be a subject that can be written once
+    if len(parts) != 8 or parts[0] != "qd" or parts[1] != "rep" or not _ATTEMPT.fullmatch(parts[5]):
+        raise BadId(f"subject {shown(subject)} is not one of a report")
     for part in parts[2:]:
         token(part)
     return ReportSubject(parts[2], parts[3], parts[4], int(parts[5]), parts[6], parts[7])
