@@ -47,7 +47,6 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_THRESHOLD = "64MB"
 NO_CHECKPOINT = "1TB"
-PUBLISHED_NAME = "timeline.duckdb"
 
 _SCHEMA = Path(__file__).with_name("schema.sql").read_text()
 _VIEWS = Path(__file__).with_name("views.sql").read_text()
@@ -304,11 +303,9 @@ class Store:
         self._write(f"SET checkpoint_threshold = '{CHECKPOINT_THRESHOLD}'")
 
 
-def copy_frozen(source: Path, folder: Path) -> Path:
-    """Copy a frozen file into `folder` under its published name, in one step for whoever opens it; return its path. For any thread."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target = folder / PUBLISHED_NAME
-    fresh = folder / f"{PUBLISHED_NAME}.new"
+def copy_frozen(source: Path, target: Path) -> None:
+    """Copy a frozen file; whoever opens `target` finds the old copy or the new one, whole. For any thread. Raises OSError."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = target.with_name(f"{target.name}.new")
     shutil.copyfile(source, fresh)
     os.replace(fresh, target)
-    return target

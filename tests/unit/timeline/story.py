@@ -80,6 +80,9 @@ class Story:
             reason=reason,
         )
 
+    def next_action(self, project: str) -> str:
+        return f"{project}-a{self._actions.get(project, 0) + 1}"
+
     def action_id(self, project: str) -> str:
         self._actions[project] = self._actions.get(project, 0) + 1
         return f"{project}-a{self._actions[project]}"
@@ -109,13 +112,15 @@ class Story:
         self.write("plane", Decision(at=self.tick(), cause=TimerCause("first"), events=(e.FlagChanged("cp.launch", True),)))
         registered = e.NodeRegistered(Node(id=NodeId(node), capacity=2, labels={"os": "linux"}))
         self.write("plane", Decision(at=self.tick(), cause=BeatCause(node), events=(registered,)))
-        action = f"plane-a{self._actions.get('plane', 0) + 1}"
+        action = self.next_action("plane")
         added = e.ProjectAdded(Project(id=ProjectId(project), name=project, repo="/srv/repo"))
         self.asked("plane", "project-add", added, e.ActionCompleted(action))
 
     def design(self, project: str = "shop", number: int = 1) -> str:
-        action = f"{project}-a{self._actions.get(project, 0) + 1}"
-        design = Design(id=DesignId(f"{project}-d{number}"), project=ProjectId(project), title="Basket", body="## Phase 1\n## Phase 2\n", phase_count=2)
+        action = self.next_action(project)
+        design = Design(
+            id=DesignId(f"{project}-d{number}"), project=ProjectId(project), title="Basket", body="## Phase 1\n## Phase 2\n", phase_count=2
+        )
         self.asked(project, "design-add", e.DesignAdded(design), e.ActionCompleted(action), design=design.id)
         return design.id
 
@@ -142,13 +147,25 @@ class Story:
         action = self.asked(project, "launch", launched, run, design=launched.design, orchestration=o, node="mini-1")
         return Launch(self, project, o, action, run.run)
 
-    def queued(self, o: str, kind: RunKind, phase: str | None = None, task: int | None = None, attempt: int = 1, run: str | None = None) -> e.RunQueued:
+    def queued(
+        self, o: str, kind: RunKind, phase: str | None = None, task: int | None = None, attempt: int = 1, run: str | None = None
+    ) -> e.RunQueued:
         if run is None:
             self._runs[o] = self._runs.get(o, 0) + 1
             run = f"{o}-r{self._runs[o]}"
         role = {RunKind.TASK: "executor", RunKind.PLAN: "planner", RunKind.VALIDATE: "validator"}.get(kind, "reviewer")
         return e.RunQueued(
-            orchestration=o, run=run, attempt=attempt, nonce="n", kind=kind, node="mini-1", role=role, model="opus", policy_revision=1, phase=phase, task=task
+            orchestration=o,
+            run=run,
+            attempt=attempt,
+            nonce="n",
+            kind=kind,
+            node="mini-1",
+            role=role,
+            model="opus",
+            policy_revision=1,
+            phase=phase,
+            task=task,
         )
 
 
@@ -158,16 +175,29 @@ class Launch:
     def __init__(self, story: Story, project: str, o: str, action: str, init: str) -> None:
         self.story, self.project, self.o, self.action, self.init = story, project, o, action, init
 
+    def next_action(self) -> str:
+        return self.story.next_action(self.project)
+
     def tell(self, *events: e.Event, seconds: float = 1.0) -> None:
         self.story.told(self.project, self.action, *events, seconds=seconds)
 
     def started(self, run: str, attempt: int = 1) -> None:
         self.tell(e.RunStarted(orchestration=self.o, run=run, attempt=attempt, node="mini-1", queue_ms=250.0), seconds=0.25)
 
-    def ended(self, run: str, outcome: Outcome = Outcome.SUCCEEDED, attempt: int = 1, usd: float | None = 0.01, code: str | None = None) -> e.RunEnded:
+    def ended(
+        self, run: str, outcome: Outcome = Outcome.SUCCEEDED, attempt: int = 1, usd: float | None = 0.01, code: str | None = None
+    ) -> e.RunEnded:
         usage = None if usd is None else Usage(input_tokens=1000, output_tokens=200, usd=usd)
         return e.RunEnded(
-            orchestration=self.o, run=run, attempt=attempt, node="mini-1", outcome=outcome, duration_ms=1500.0, usage=usage, reason_code=code, model="opus-4"
+            orchestration=self.o,
+            run=run,
+            attempt=attempt,
+            node="mini-1",
+            outcome=outcome,
+            duration_ms=1500.0,
+            usage=usage,
+            reason_code=code,
+            model="opus-4",
         )
 
     def run(self, kind: RunKind, *then: e.Event, phase: str | None = None, task: int | None = None) -> None:
@@ -204,10 +234,9 @@ class Launch:
         self.run(RunKind.PLAN, e.PhasePlanned(self.o, phase, 1, planned), e.PhaseMoved(self.o, phase, e.PhaseStatus.PLANNED), phase=phase)
         if gate:
             self.tell(e.GateOpened(self.o, e.GateKind.PLAN, phase, f"{tasks} tasks"), e.HoldSet(self.o, e.HoldKind.GATE, "waits for the plan"))
-            self.story.asked(
-                self.project, "gate-approve", e.GateResolved(self.o, e.GateKind.PLAN, phase, True, "ben"), e.HoldCleared(self.o, e.HoldKind.GATE),
-                by="ben", orchestration=self.o,
-            )
+            resolved = e.GateResolved(self.o, e.GateKind.PLAN, phase, True, "ben")
+            done = e.ActionCompleted(self.next_action())
+            self.story.asked(self.project, "gate-approve", resolved, e.HoldCleared(self.o, e.HoldKind.GATE), done, by="ben", orchestration=self.o)
         self.tell(self.moved(e.OrchestrationStatus.EXECUTING, phase), e.PhaseMoved(self.o, phase, e.PhaseStatus.EXECUTING))
         for number in range(1, tasks + 1):
             self.tell(e.TaskMoved(self.o, phase, number, e.TaskStatus.IN_PROGRESS, 2))
@@ -225,13 +254,16 @@ class Launch:
 
     def paused_and_resumed(self, reason: str = "lunch") -> None:
         pausing = e.HoldSet(self.o, e.HoldKind.PAUSING, "paused (drain) by ana")
-        opened = e.ActionOpened(self.o, f"{self.project}-a{self.story._actions[self.project] + 1}", "pause")
+        opened = e.ActionOpened(self.o, self.next_action(), "pause")
         action = self.story.asked(self.project, "pause", opened, pausing, reason=reason, orchestration=self.o)
         self.tell(
-            e.HoldCleared(self.o, e.HoldKind.PAUSING), e.HoldSet(self.o, e.HoldKind.PAUSED, "paused (drain) by ana"), e.ActionCompleted(action), seconds=3
+            e.HoldCleared(self.o, e.HoldKind.PAUSING),
+            e.HoldSet(self.o, e.HoldKind.PAUSED, "paused (drain) by ana"),
+            e.ActionCompleted(action),
+            seconds=3,
         )
-        resume = f"{self.project}-a{self.story._actions[self.project] + 1}"
-        self.story.asked(self.project, "resume", e.HoldCleared(self.o, e.HoldKind.PAUSED), e.ActionCompleted(resume), orchestration=self.o)
+        done = e.ActionCompleted(self.next_action())
+        self.story.asked(self.project, "resume", e.HoldCleared(self.o, e.HoldKind.PAUSED), done, orchestration=self.o)
 
     def finished(self) -> None:
         self.tell(self.moved(e.OrchestrationStatus.FINALIZING))

@@ -1,0 +1,142 @@
+"""The database: the store for a service. Owns the two threads in which the store works, and says when something was written.
+
+Reading and publishing never wait for a batch longer than it takes to commit; a batch waits for a publication only while
+the file is brought up to date, not while it is copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio import CapacityLimiter
+
+from bus.connection import Stored
+from bus_schemas.decisions import Position
+from timeline.batch import Batch, IngestPosition
+from timeline.store import Store, Table, copy_frozen
+
+T = TypeVar("T")
+
+TOUCHED_MAX = 10_000
+"""Orchestrations of which we remember when they last changed: more than can wait for an answer at once."""
+
+
+class Progress:
+    """How far the file is, for those who wait for it to go on."""
+
+    def __init__(self) -> None:
+        """Nothing was written yet."""
+        self.seq = 0
+        self._touched: OrderedDict[str, int] = OrderedDict()
+        self._moved = asyncio.Event()
+
+    def move(self, batch: Batch) -> None:
+        """Note what a batch wrote, and wake all who wait."""
+        self.seq = batch.position.last_seq
+        for event in batch.events:
+            if event.orchestration is not None:
+                self._touched[event.orchestration] = event.seq
+                self._touched.move_to_end(event.orchestration)
+        while len(self._touched) > TOUCHED_MAX:
+            self._touched.popitem(last=False)
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def until_seq(self, seq: int, timeout_s: float) -> bool:
+        """Return True when `seq` was read, False when it was not within `timeout_s`."""
+        with anyio.move_on_after(timeout_s):
+            while self.seq < seq:
+                await self._moved.wait()
+        return self.seq >= seq
+
+    async def until_touched(self, orchestration: str, after_seq: int, timeout_s: float) -> bool:
+        """Return True when the orchestration changed after `after_seq`, False when it did not within `timeout_s`."""
+        with anyio.move_on_after(timeout_s):
+            while self._touched.get(orchestration, 0) <= after_seq:
+                await self._moved.wait()
+        return self._touched.get(orchestration, 0) > after_seq
+
+
+class Database:
+    """A store behind two threads and their locks."""
+
+    def __init__(self, store: Store, published: Path) -> None:
+        """Serve `store`; copies go into the folder `published`."""
+        self.progress = Progress()
+        self.published_position: Position | None = None
+        self._store, self._published = store, published
+        self._write_thread, self._read_thread, self._copy_thread = CapacityLimiter(1), CapacityLimiter(1), CapacityLimiter(1)
+        self._writing, self._reading, self._publishing = anyio.Lock(), anyio.Lock(), anyio.Lock()
+
+    @property
+    def ingested(self) -> IngestPosition | None:
+        """How far the ledger was read, or None before the stream is known."""
+        return self._store.position
+
+    @property
+    def position(self) -> Position:
+        """The newest row."""
+        ingested = self._store.position
+        return Position(0, 0) if ingested is None else Position(ingested.last_seq, ingested.last_idx)
+
+    async def open(self) -> str | None:
+        """Open the file again or for the first time; return why it was moved aside, or None. Raises InUse."""
+        async with self._writing, self._reading:
+            await self._in_write_thread(self._store.close)
+            return await self._in_write_thread(self._store.open)
+
+    async def close(self) -> None:
+        """Close the file; never raises."""
+        async with self._writing, self._reading:
+            await self._in_write_thread(self._store.close)
+
+    async def begin(self, stream: str, created: datetime) -> IngestPosition:
+        """Note which stream the file is made from, unless it is noted; return the position."""
+        async with self._writing:
+            position = await self._in_write_thread(partial(self._store.begin, stream, created))
+        self.progress.seq = position.last_seq
+        return position
+
+    async def ingest(self, messages: Sequence[Stored]) -> Batch:
+        """Write messages, all or nothing. Raises WriteFailed and Unusable."""
+        async with self._writing:
+            batch = await self._in_write_thread(partial(self._store.ingest, messages))
+        self.progress.move(batch)
+        return batch
+
+    async def read(self, sql: str, parameters: dict[str, Any] | None = None, *, limit: int = 10_000) -> Table:
+        """Return what a statement of ours answers. Raises duckdb.Error."""
+        async with self._reading:
+            return await anyio.to_thread.run_sync(partial(self._store.read, sql, parameters, limit=limit), limiter=self._read_thread)
+
+    async def publish(self) -> Path:
+        """Return the path of a copy that is as new as the file was when this was called. Raises duckdb.Error and OSError."""
+        async with self._publishing:
+            if self.published_position is None or self.published_position != self.position:
+                await self._publish()
+            return self._published_file()
+
+    def _published_file(self) -> Path:
+        return self._published / self._store.path.name
+
+    async def _publish(self) -> None:
+        async with self._writing, self._reading:
+            frozen = await self._in_write_thread(self._store.freeze)
+        try:
+            await anyio.to_thread.run_sync(partial(copy_frozen, self._store.path, self._published_file()), limiter=self._copy_thread)
+        finally:
+            with anyio.CancelScope(shield=True):
+                async with self._writing:
+                    await self._in_write_thread(self._store.thaw)
+        self.published_position = Position(frozen.last_seq, frozen.last_idx)
+
+    async def _in_write_thread(self, work: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(work, limiter=self._write_thread)

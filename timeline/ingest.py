@@ -1,0 +1,165 @@
+"""Ingest: the ledger's messages into the database, each exactly once, and loud about a ledger that is not what it was.
+
+A ledger that was rewound, made again, or whose chain of hashes is broken stops ingest for good; what was read stays and
+is served. There is no silent new start: a human decides, usually by removing the file so that it is made again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import aclosing
+
+import anyio
+
+from bus.connection import NO_STREAM, ApiFailure, Bus, Stored
+from bus.errors import Unavailable
+from bus.reader import Reader, StreamState, stream_state
+from bus_schemas import codec
+from bus_schemas.subjects import LEDGER
+from timeline.batch import Batch, IngestPosition
+from timeline.database import Database
+from timeline.projection import utc
+from timeline.store import Unusable, WriteFailed
+
+log = logging.getLogger(__name__)
+
+SUBJECTS = ("qd.ledger.*",)
+MESSAGES_MAX = 2000
+"""Of one transaction."""
+PACE_S = 0.1
+"""Between the starts of two transactions under load: a transaction costs some milliseconds however small it is."""
+LOOK_EVERY_S = 1.0
+RETRY_S = 0.2
+RETRY_MAX_S = 5.0
+
+
+def judge(position: IngestPosition, state: StreamState) -> str | None:
+    """Return why a stream does not continue what was read up to `position`, or None. Pure."""
+    if utc(state.created) != position.created:
+        return (
+            f"stream {position.stream} was made again at {utc(state.created)} UTC; this timeline is of the one made at {position.created} UTC:"
+            " remove its file to make it anew"
+        )
+    if state.last_seq < position.last_seq:
+        return (
+            f"stream {position.stream} was rewound: it ends at {state.last_seq}, and {position.last_seq} was read before."
+            " Acknowledged decisions are missing from it"
+        )
+    if state.messages and state.first_seq > position.last_seq + 1:
+        return f"ledger messages {position.last_seq + 1} to {state.first_seq - 1} are missing from stream {position.stream}"
+    return None
+
+
+class Ingest:
+    """Reads the ledger into a database. `state` is `following`, or `stopped` with the reason; a reason while following is trouble being retried."""
+
+    def __init__(self, bus: Bus, database: Database) -> None:
+        """Nothing is read before `run`."""
+        self._bus, self._database = bus, database
+        self._scope = anyio.CancelScope()
+        self.state = "following"
+        self.reason: str | None = None
+        self.ledger_seq = 0
+
+    async def run(self) -> None:
+        """Read until cancelled; when the ledger cannot be trusted, stop reading and wait."""
+        with self._scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._look_now_and_then)
+                while True:
+                    try:
+                        await self._follow()
+                    except Unusable as error:
+                        log.critical("the file cannot be used any more and is opened again: %s", error)
+                        await self._database.open()
+        await anyio.sleep_forever()
+
+    def _stop(self, reason: str) -> None:
+        self.state, self.reason = "stopped", reason
+        log.critical("ingest is stopped: %s", reason)
+        self._scope.cancel()
+
+    # ── looking at the stream ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _look_now_and_then(self) -> None:
+        while True:
+            await anyio.sleep(LOOK_EVERY_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Compare the stream with what was read; stop where it is not the same. No answer of the bus is no answer."""
+        position = self._database.ingested  # first: what is read while the bus answers must not look like a rewind
+        try:
+            state = await stream_state(self._bus, LEDGER)
+        except Unavailable:
+            return
+        except ApiFailure as failure:
+            if failure.err_code == NO_STREAM and position is not None and position.last_seq > 0:
+                self._stop(f"stream {LEDGER} does not exist any more; {position.last_seq} messages of it were read before")
+            return
+        self.ledger_seq = state.last_seq
+        problem = None if position is None else judge(position, state)
+        if problem is not None:
+            self._stop(problem)
+
+    async def _begin(self) -> IngestPosition:
+        """Return the position to go on from, once the stream was seen to be the one that was read before."""
+        while True:
+            try:
+                state = await stream_state(self._bus, LEDGER)
+                position = await self._database.begin(LEDGER, utc(state.created))
+                problem = judge(position, state) or await self._other_message(position)
+            except (Unavailable, ApiFailure) as error:
+                log.warning("waiting for the ledger: %s", error)
+                await anyio.sleep(RETRY_S)
+                continue
+            if problem is not None:
+                self._stop(problem)
+                await anyio.sleep_forever()
+            self.ledger_seq = state.last_seq
+            return position
+
+    async def _other_message(self, position: IngestPosition) -> str | None:
+        """Return why the newest message that was read is not in the stream as it was: a tail was lost and others were written in its place."""
+        if position.last_seq == 0:
+            return None
+        stored = await self._bus.next_after(LEDGER, "qd.ledger.>", position.last_seq - 1)
+        if stored is not None and stored.seq == position.last_seq and codec.body_sha256(stored.data) == position.last_sha256:
+            return None
+        return f"ledger message {position.last_seq} is not the one that was read before: the ledger was rewound and written on"
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _follow(self) -> None:
+        position = await self._begin()
+        reader = Reader(self._bus, LEDGER, SUBJECTS, position.last_seq + 1, batch_max=MESSAGES_MAX)
+        restarts = 0
+        async with aclosing(reader.batches()) as batches:
+            async for messages in batches:
+                if reader.restarts > restarts:
+                    restarts = reader.restarts
+                    await self._look()
+                started = time.monotonic()
+                batch = await self._write(messages)
+                if batch.stopped is not None:
+                    self._stop(batch.stopped)
+                    await anyio.sleep_forever()
+                self.ledger_seq = max(self.ledger_seq, batch.position.last_seq)
+                if len(messages) < MESSAGES_MAX:
+                    await anyio.sleep(max(0.0, PACE_S - (time.monotonic() - started)))
+
+    async def _write(self, messages: list[Stored]) -> Batch:
+        """Return what was written of `messages`; tries again for as long as the disk refuses. Raises Unusable."""
+        wait_s = RETRY_S
+        while True:
+            try:
+                batch = await self._database.ingest(messages)
+            except WriteFailed as error:
+                self.reason = f"cannot write, trying again: {error}"
+                log.error("%s", self.reason)
+                await anyio.sleep(wait_s)
+                wait_s = min(RETRY_MAX_S, 2 * wait_s)
+                continue
+            self.reason = None
+            return batch
