@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 from bus_schemas.decisions import Position
+from bus_schemas.reasons import Reason
 from cli.exits import UNREACHABLE, WAITED_TOO_LONG
 from cli.failure import Failure
 from cli.render import history, orchestrations
@@ -19,6 +20,7 @@ from cli.session import Session
 AWAY_S_MAX = 30.0
 NEWS_WAIT_S = 2.0
 RETRY_S = 0.5
+BEHIND_RETRY_S = 0.05
 ROWS_MAX = 500
 
 
@@ -75,10 +77,10 @@ async def follow(session: Session, orchestration: str, *, after: str | None = No
             await patience.missed(failure)
             continue
         patience.answered()
-        ended = view["status"] in orchestrations.ENDED
+        ended, moved = view["status"] in orchestrations.ENDED, _differs(view, last)
         left_s = NEWS_WAIT_S if deadline is None else min(NEWS_WAIT_S, max(0.0, deadline - time.monotonic()))
-        rows = await timeline.next(view, wait_s=0.0 if ended else left_s)
-        if rows or _differs(view, last):
+        rows = await timeline.next(view, wait_s=0.0 if ended or moved else left_s)
+        if rows or moved:
             yield Step(view, rows)
             last = view
         if ended and len(rows) < ROWS_MAX:
@@ -111,6 +113,9 @@ class _Rows:
                 min_seq=Position.parse(view["position"]).seq if ended else None,
             )
         except Failure as failure:
+            if failure.code == Reason.ENTITY_NOT_FOUND:  # it is a moment behind the controller
+                await asyncio.sleep(BEHIND_RETRY_S)
+                return []
             if not self.away:
                 self._session.out.note(f"the timeline does not answer ({failure.message}); following the controller alone")
             self.away = True
@@ -128,14 +133,18 @@ def tell(session: Session, step: Step) -> None:
     if session.options.is_json:
         session.out.ndjson("timeline", step.rows)
     elif session.options.output != "name":
-        told = [history.line(row, session.out.zone) for row in step.rows if history.is_told(row)]
-        session.out.lines(told)
+        session.out.lines(told(session, step))
     session.out.progress(orchestrations.progress(step.view, session.out.now))
+
+
+def told(session: Session, step: Step) -> list[tuple[str, str]]:
+    """Return the lines of a step with their styles; with --verbose every row has one."""
+    rows = [row for row in step.rows if session.options.verbose or history.is_told(row)]
+    return [history.line(row, session.out.zone) for row in rows]
 
 
 def tell_aside(session: Session, step: Step) -> None:
     """Say a step on stderr, where stdout is for something else."""
-    for row in step.rows:
-        if history.is_told(row):
-            session.out.note(history.line(row, session.out.zone)[0])
+    for text, _ in told(session, step):
+        session.out.note(text)
     session.out.progress(orchestrations.progress(step.view, session.out.now))

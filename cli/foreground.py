@@ -141,7 +141,7 @@ def run(out: Output, service: Callable[[], Awaitable[Result]], *, on_signal: Cal
         return anyio.run(partial(_until_signal, service, on_signal), backend_options=options)
     except BaseException as error:
         failure = failure_of(error)
-        if failure is None:
+        if failure is None or (failure.code == UNEXPECTED and out.options.verbose):
             raise
         raise failure from error
 
@@ -157,9 +157,10 @@ def failure_of(error: BaseException) -> Failure | None:
         code = _code_of(cause)
         if code is not None:
             return Failure(code, text)
-    if any(isinstance(known, PartFailed) for known in found):
-        return Failure(UNEXPECTED, text, hint="Run it again with --verbose to see its log.")
-    return None
+    if not all(isinstance(known, Exception) for known in found):
+        return None
+    text = text if isinstance(found[0], PartFailed) else f"{type(found[0]).__name__}: {text}"
+    return Failure(UNEXPECTED, text, hint="Run it again with --verbose to see its log.")
 
 
 def _code_of(cause: BaseException) -> str | None:

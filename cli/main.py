@@ -83,10 +83,11 @@ def _verb(rest: list[str], out: Output) -> int:
     from cli.session import Session
 
     try:
-        verb, bound, injected = commands.build().parse_args(rest, exit_on_error=False, print_error=False)
+        app = commands.build(whole=not rest or rest[0].startswith("-"))
+        verb, bound, injected = app.parse_args(rest, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        words = [word for word in rest[:2] if not word.startswith("-")]
-        raise usage(" ".join(str(error).split()), hint=f"`qd {' '.join(words[:1])} --help` shows what it takes." if words else None) from error
+        known = rest[:1] if rest and rest[0] in app else []
+        raise usage(" ".join(str(error).split()), hint=f"`{' '.join(['qd', *known])} --help` shows what there is.") from error
     if out.options.output == "csv" and rest[:1] and rest[0] not in CSV_VERBS:
         raise usage("-o csv is for `qd sql` and `qd report` alone")
     session = Session(out.options, out)

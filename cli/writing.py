@@ -25,11 +25,9 @@ class Write:
     """Options of every verb that changes something."""
 
     idempotency_key: Annotated[str | None, Parameter(help="The same key and request take effect once, for ever. Default: a new one, printed.")] = None
-    retry_last: Annotated[bool, Parameter(negative="", help="Use the key of your last request of this kind again (it must be the same request).")] = (
-        False
-    )
+    retry_last: Annotated[bool, Parameter(help="Use the key of your last request of this kind again (it must be the same request).")] = False
     reason: Annotated[str | None, Parameter(allow_leading_hyphen=True, help="Why; it is recorded.")] = None
-    dry_run: Annotated[bool, Parameter(negative="", help="Only say what would be decided. Exit 20 if something would change.")] = False
+    dry_run: Annotated[bool, Parameter(help="Only say what would be decided. Exit 20 if something would change.")] = False
     wait: Annotated[
         Wait,
         Parameter(help="Until when to wait: no, accepted, done; for launch also end. --wait alone is accepted, --no-wait is no."),

@@ -11,8 +11,19 @@ from cli.text import cell, clock
 
 View = Mapping[str, Any]
 
-BACKGROUND = frozenset({"run-queued", "run-dispatched", "heads-moved", "action-opened", "action-completed"})
-"""Rows that a follower need not see: what they say follows from the row before or after."""
+COLUMNS_OF_ONE_ROW_MAX = 8
+
+_ALWAYS_TOLD = frozenset(
+    {"action", "orchestration-launched", "phase-planned", "repair-started", "verify-recorded", "gate-opened", "gate-resolved", "action-failed"}
+)
+_TOLD_IN: dict[str, frozenset[str | None]] = {
+    "validation-recorded": frozenset({"pass", "warning", "stop"}),
+    "orchestration-moved": frozenset({"finalizing", "complete", "failed", "cancelled"}),
+    "task-moved": frozenset({"completed", "blocked", "skipped"}),
+    "verdict-recorded": frozenset({"gaps", "stop"}),
+    "hold-set": frozenset({"pausing", "paused", "blocked", "node_lost", "budget", "quota", "cancelling"}),
+    "hold-cleared": frozenset({"paused", "blocked", "node_lost", "budget", "quota"}),
+}
 
 _STYLES = {
     "task-moved": "",
@@ -48,6 +59,8 @@ def rows(items: Iterable[View], zone: tzinfo | None) -> Table:
         )
         for r in items
     )
+    if not any(row[-1] for row in found):
+        return Table(columns[:-1], tuple(row[:-1] for row in found))
     return Table(columns, found)
 
 
@@ -62,14 +75,22 @@ def line(row: View, zone: tzinfo | None) -> tuple[str, str]:
 
 
 def is_told(row: View) -> bool:
-    """Return whether a human who follows is told this row."""
-    return row["type"] not in BACKGROUND
+    """Return whether a follower is told this row: what was asked, what is done, what went wrong. The rest is how it came to that."""
+    if row["reason_code"] or (row["category"] == "action" and row["type"] not in ("action-opened", "action-completed")):
+        return True
+    if row["type"] == "verdict-recorded" and row["task"] is None:
+        return True
+    return row["type"] in _ALWAYS_TOLD or row["status"] in _TOLD_IN.get(row["type"], ())
 
 
 def table(answer: View) -> Table:
-    """Return a table of a report or a statement."""
+    """Return a table of a report or a statement; one long row is turned, a line a field."""
     columns = tuple(Column(cell(name), "number" if _is_number(type_) else "text") for name, type_ in zip(names(answer), answer["types"], strict=True))
-    return Table(columns, tuple(tuple(_value(value) for value in row) for row in answer["rows"]))
+    rows = tuple(tuple(_value(value) for value in row) for row in answer["rows"])
+    if len(rows) == 1 and len(columns) > COLUMNS_OF_ONE_ROW_MAX:
+        pairs = zip((column.title for column in columns), rows[0], strict=True)
+        return Table((Column("FIELD", "id"), Column("VALUE")), tuple(pairs))
+    return Table(columns, rows)
 
 
 def _value(value: Any) -> str:

@@ -21,11 +21,9 @@ REPLICAS = (1, 3, 5)
 async def init(
     *,
     monitor: Annotated[str | None, Parameter(help="The monitoring URL of the server, like http://127.0.0.1:8222, to see whether it syncs.")] = None,
-    allow_unsafe_sync: Annotated[
-        bool, Parameter(negative="", help="Also on a server that may lose acknowledged writes when the power goes.")
-    ] = False,
+    allow_unsafe_sync: Annotated[bool, Parameter(help="Also on a server that may lose acknowledged writes when the power goes.")] = False,
     replicas: Annotated[int, Parameter(help="How many servers keep each message: 1, or 3 or 5 in a cluster.")] = 1,
-    dry_run: Annotated[bool, Parameter(negative="", help="Only say what differs. Exit 20 if something does.")] = False,
+    dry_run: Annotated[bool, Parameter(help="Only say what differs. Exit 20 if something does.")] = False,
     ctx: Ctx,
 ) -> int:
     """Make every stream and consumer as it must be, and note how the server writes."""

@@ -23,7 +23,10 @@ async def pause(
     write_: Write | None = None,
     ctx: Ctx,
 ) -> int:
-    """Pause an orchestration: nothing new starts. --wait=done waits until nothing runs any more."""
+    """Pause an orchestration: nothing new starts.
+
+    --wait=done waits until nothing runs any more.
+    """
     return await write(ctx, Pause(orchestration=safe(ids.orchestration_id, name), mode=PauseMode(mode)), write_)
 
 
@@ -38,7 +41,10 @@ async def retry(name: Id, /, *, write_: Write | None = None, ctx: Ctx) -> int:
 
 
 async def cancel(name: Id, /, *, write_: Write | None = None, ctx: Ctx) -> int:
-    """Cancel an orchestration for good: its runs are stopped. Needs --yes, or a typed confirmation."""
+    """Cancel an orchestration for good; its runs are stopped.
+
+    Needs --yes, or a typed confirmation on a terminal.
+    """
     orchestration = safe(ids.orchestration_id, name)
     if write_ is None or not write_.dry_run:
         confirm(ctx, f"Cancelling {orchestration} ends it for good", orchestration)

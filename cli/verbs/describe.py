@@ -34,8 +34,11 @@ async def commands(*, ctx: Ctx) -> None:
 
 
 def completion(shell: Literal["bash", "zsh", "fish"], /, *, ctx: Ctx) -> int:
-    """Print a completion script, like `qd completion bash > ~/.local/share/bash-completion/completions/qd`."""
+    """Print a completion script for a shell.
+
+    For bash: `qd completion bash > ~/.local/share/bash-completion/completions/qd`.
+    """
     from cli import commands
 
-    ctx.out.raw(commands.build().generate_completion(prog_name="qd", shell=shell))
+    ctx.out.raw(commands.build(whole=True).generate_completion(prog_name="qd", shell=shell))
     return 0

@@ -63,7 +63,7 @@ async def mark(
     marker: str,
     /,
     *,
-    clear: Annotated[bool, Parameter(negative="", help="Take the marker back.")] = False,
+    clear: Annotated[bool, Parameter(help="Take the marker back.")] = False,
     write_: Write | None = None,
     ctx: Ctx,
 ) -> int:

@@ -27,7 +27,10 @@ class Check(NamedTuple):
 
 
 async def doctor(*, ctx: Ctx) -> int:
-    """Look whether bus, streams, controller, timeline and nodes are as they should be. Exit 1 when something is wrong."""
+    """Look whether everything is as it should be.
+
+    Bus, streams, sync, controller, dead letters, timeline, nodes; each with what to do about it. Exit 1 when something is wrong.
+    """
     checks: list[Check] = []
     began = time.monotonic()
     try:

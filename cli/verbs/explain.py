@@ -14,7 +14,10 @@ from cli.text import cell
 
 
 async def explain(code: str | None = None, /, *, ctx: Ctx) -> None:
-    """Explain a reason code: cause, next step and exit code. Without CODE all of them; a number explains an exit code."""
+    """Explain a reason code, or an exit code.
+
+    Says cause, next step and exit code. Without CODE it lists all; a number explains an exit code.
+    """
     if code is None:
         items = [_described(known) for known in (*EXPLANATIONS, *OWN_EXPLANATIONS)]
         if not ctx.out.many("code", {"items": items, "next": None}, "code"):

@@ -23,7 +23,7 @@ async def timeline(
     name: Id,
     /,
     *,
-    follow: Annotated[bool, Parameter(name=["--follow", "-F"], negative="", help="Go on until the orchestration ends.")] = False,
+    follow: Annotated[bool, Parameter(name=["--follow", "-F"], help="Go on until the orchestration ends.")] = False,
     after: Annotated[str | None, Parameter(help="Only what came after this position, like 418.3.")] = None,
     before: Annotated[str | None, Parameter(help="Only what came before this position.")] = None,
     limit: Annotated[int, Parameter(help="At most so many.")] = LIMIT_DEFAULT,
@@ -42,10 +42,11 @@ async def timeline(
     answer = await ctx.ask("timeline", orchestration=orchestration, after=start, before=position("--before", before), limit=limit)
     if not answer["items"]:
         await ctx.find("orchestration", orchestration)  # an empty answer must not hide a wrong name
-    if not ctx.out.many("timeline", answer, "position"):
+    more = bool(answer.pop("more", False))
+    if not ctx.out.many("timeline", {**answer, "next": answer["next"] if more else None}, "position"):
         ctx.out.table(history.rows(answer["items"], ctx.out.zone), empty="Nothing there.")
-        if len(answer["items"]) >= limit:
-            ctx.more(answer)
+        if more:
+            ctx.out.note(f"there are more: --after {answer['next']}" if before is None else f"there are more: --before {answer['previous']}")
 
 
 async def logs(
@@ -53,9 +54,9 @@ async def logs(
     /,
     *,
     run: Annotated[str | None, Parameter(help="Only of this run, like shop-o12-r7 or r7.")] = None,
-    follow: Annotated[bool, Parameter(name=["--follow", "-F"], negative="", help="Go on until the orchestration ends.")] = False,
+    follow: Annotated[bool, Parameter(name=["--follow", "-F"], help="Go on until the orchestration ends.")] = False,
     since: Annotated[str | None, Parameter(help="Go on after this cursor (`cursor` of a chunk in JSON).")] = None,
-    prompt: Annotated[bool, Parameter(negative="", help="Show what the agent of --run was asked instead.")] = False,
+    prompt: Annotated[bool, Parameter(help="Show what the agent of --run was asked instead.")] = False,
     ctx: Ctx,
 ) -> None:
     """Show what the agents of an orchestration printed, or what they were asked."""

@@ -39,7 +39,10 @@ async def launch(
     write_: Write | None = None,
     ctx: Ctx,
 ) -> int:
-    """Launch a design on a node. --wait=end follows it to its end (exit 7 unless complete)."""
+    """Launch a design on a node.
+
+    --wait=end follows it to its end (exit 7 unless complete). A launch without tickets is design only, and says so.
+    """
     if policy is not None and (preset is not None or model or set_):
         raise usage("--policy is a whole policy: --preset, --model and --set cannot stand beside it")
     if label and node != "auto":

@@ -35,10 +35,13 @@ async def show(
     name: Annotated[str, Parameter(name="ID")],
     /,
     *,
-    runs: Annotated[bool, Parameter(negative="", help="Show its runs instead of its plan.")] = False,
+    runs: Annotated[bool, Parameter(help="Show its runs instead of its plan.")] = False,
     ctx: Ctx,
 ) -> None:
-    """Show an orchestration with its plan, its holds and what can be done next. Takes ids of designs, tickets and actions too."""
+    """Show an orchestration: its plan, its holds, what can be done next.
+
+    Takes ids of designs, tickets and actions too.
+    """
     wanted = any_id(name)
     kind = wanted.rpartition("-")[2][0]
     if kind in "dta":
@@ -70,11 +73,14 @@ async def watch(
     name: Annotated[str, Parameter(name="ID")],
     /,
     *,
-    exit_status: Annotated[bool, Parameter(negative="", help="Exit 7 when it ends other than complete.")] = False,
+    exit_status: Annotated[bool, Parameter(help="Exit 7 when it ends other than complete.")] = False,
     since: Annotated[str | None, Parameter(help="Go on after this position. Default: from the beginning.")] = None,
     ctx: Ctx,
 ) -> int:
-    """Follow an orchestration until it ends, one line for each change. --timeout limits the wait (exit 8)."""
+    """Follow an orchestration until it ends, one line for each change.
+
+    --verbose shows every row of its timeline; --timeout limits the wait (exit 8).
+    """
     from cli import following
 
     orchestration = safe(ids.orchestration_id, name)

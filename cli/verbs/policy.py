@@ -48,7 +48,7 @@ async def show(
     name: Annotated[str, Parameter(name="ID")],
     /,
     *,
-    at_launch: Annotated[bool, Parameter(negative="", help="The snapshot of the launch instead of the active policy.")] = False,
+    at_launch: Annotated[bool, Parameter(help="The snapshot of the launch instead of the active policy.")] = False,
     ctx: Ctx,
 ) -> None:
     """Show the policy of an orchestration: the active one, or the snapshot of its launch."""

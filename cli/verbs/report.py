@@ -51,12 +51,15 @@ async def sql(
     file: Annotated[
         str | None, Parameter(name=["--file", "-f"], allow_leading_hyphen=True, help="Read the statement from a file; - is stdin.")
     ] = None,
-    tables: Annotated[bool, Parameter(negative="", help="List the tables, views and macros.")] = False,
+    tables: Annotated[bool, Parameter(help="List the tables, views and macros.")] = False,
     describe: Annotated[str | None, Parameter(help="Show the columns of a table.")] = None,
     limit: Annotated[int | None, Parameter(help="At most so many rows.")] = None,
     ctx: Ctx,
 ) -> None:
-    """Ask the history in SQL (DuckDB, read only). -o table, json, ndjson or csv."""
+    """Ask the history in SQL, read only.
+
+    The dialect is DuckDB's. -o table, json, ndjson or csv. `qd sql --tables` shows what there is to ask.
+    """
     chosen = [value for value in (statement, file, describe, tables or None) if value is not None]
     if len(chosen) != 1:
         raise usage('name one of: a statement in quotes, --file F, --tables, --describe TABLE; like qd sql "SELECT * FROM orchestrations"')

@@ -18,12 +18,10 @@ from cli.verbs.up import Capacity, Label, capacity_of, node_name, port
 if TYPE_CHECKING:
     from cli.foreground import Part
 
-app = App(
-    name="serve", help="One service in the foreground. A signal ends it with exit 0; a lost connection with 9, so that a supervisor restarts it."
-)
+app = App(name="serve", help="One service in the foreground, for a supervisor or a container.")
 
 Data = Annotated[str | None, Parameter(help="Where it keeps its things. Default: below the folder of `qd up`.")]
-Unsafe = Annotated[bool, Parameter(negative="", help="Work on a bus that may lose acknowledged writes when the power goes.")]
+Unsafe = Annotated[bool, Parameter(help="Work on a bus that may lose acknowledged writes when the power goes.")]
 
 
 @app.command
@@ -82,7 +80,7 @@ def node(
     capacity: Capacity = None,
     data: Data = None,
     grace: Annotated[str, Parameter(help="How long running agents may go on after a signal; a second signal ends at once.")] = "20s",
-    stop_running: Annotated[bool, Parameter(negative="", help="Stop the agents at the end; else they go on and are found again.")] = False,
+    stop_running: Annotated[bool, Parameter(help="Stop the agents at the end; else they go on and are found again.")] = False,
     ctx: Ctx,
 ) -> int:
     """Run a node: it takes work orders and runs agents."""

@@ -39,15 +39,18 @@ def up(
     data: Annotated[str | None, Parameter(help="Where everything is kept.")] = None,
     bus_port: Annotated[int, Parameter(help="The port of the bus on 127.0.0.1; 0 takes a free one.")] = 0,
     console_port: Annotated[int | None, Parameter(help="The port of the console. There is no console yet; this says so.")] = None,
-    console: Annotated[bool, Parameter(help="Whether to run the console, once there is one.")] = True,
+    console: Annotated[bool, Parameter(negative="--no-console", help="Whether to run the console, once there is one.")] = True,
     node: Annotated[str | None, Parameter(help="The name of the node. Default: this machine's.")] = None,
     label: Label = None,
     capacity: Capacity = None,
-    stop_running: Annotated[bool, Parameter(negative="", help="Stop the agents at the end; else they go on and are found again.")] = False,
-    allow_unsafe_sync: Annotated[bool, Parameter(negative="", help="With --server: work on a bus that may lose acknowledged writes.")] = False,
+    stop_running: Annotated[bool, Parameter(help="Stop the agents at the end; else they go on and are found again.")] = False,
+    allow_unsafe_sync: Annotated[bool, Parameter(help="With --server: work on a bus that may lose acknowledged writes.")] = False,
     ctx: Ctx,
 ) -> int:
-    """Run bus, controller, one node and timeline in one process; with --server on a bus that is there. Ctrl-C ends it."""
+    """Run bus, controller, one node and timeline in one process.
+
+    With --server it works on a bus that is there already. Plain `qd ls` in another terminal finds it; Ctrl-C ends it.
+    """
     from cli import foreground, stack
 
     plan = stack.Plan(
