@@ -25,7 +25,7 @@ from node_agent.attempt import Exit, ProcessId
 from node_agent.run_dir import RunDir
 
 PROBE_TIMEOUT_S = 10.0
-APPEAR_S = 2.0
+APPEAR_S = 1.0
 """A shim that was started just before the node agent died says who it is within this time."""
 LOOK_EVERY_S = 0.1
 """Where there is no pidfd."""

@@ -166,8 +166,9 @@ class Runner:
         """Make the worktree and the run's files, and start the shim."""
         with work.context.interruptible():
             await anyio.to_thread.run_sync(remove_tree, work.run.path)
-            for folder in (work.run.home, work.run.temporary):
-                folder.mkdir(parents=True)
+            work.run.path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (work.run.path, work.run.home, work.run.temporary):
+                folder.mkdir(mode=0o700)  # the shim's orders hold the run's environment
             head = await self._workspaces.prepare(work.order, work.run)
             for name, data in work.launch.files.items():
                 (work.run.path / name).write_bytes(data)

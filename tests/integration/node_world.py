@@ -24,6 +24,8 @@ from bus_schemas.orders import Inputs, RunKind, StopOrder, TaskBrief, WorkOrder,
 from bus_schemas.policy import ReviewPolicy
 from bus_schemas.reports import Beat, Ended, Started
 from node_agent.config import NodeConfig
+from node_agent.executor import Executor
+from node_agent.service import serve
 
 WAIT_S = 20.0
 GIT_ENV = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
@@ -222,6 +224,21 @@ async def world(folder: Path, *, consumers: bool = True) -> AsyncIterator[World]
 async def make_consumers(made: World) -> None:
     for spec in subjects.node_consumers("a", 2):
         await ensure_consumer(made.bus, spec)
+
+
+@contextlib.asynccontextmanager
+async def node(made: World, *, executor: Executor | None = None, **changes: Any) -> AsyncIterator[None]:
+    """Serve node `a` in this process."""
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(lambda task_status: serve(made.config(**changes), executor=executor, task_status=task_status))
+        yield
+        tasks.cancel_scope.cancel()
+
+
+def task_order(made: World, number: int, block: str, **changes: Any) -> WorkOrder:
+    """Return the order of a task that runs `block` on the tip of the default branch."""
+    base = (git(made.repo, "rev-parse", "main"),)
+    return make_order(made.repo, RunKind.TASK, number, base=base, task=block, **changes)
 
 
 class NodeProcess:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -19,6 +16,7 @@ from bus.errors import Denied
 from bus_schemas import codec, subjects
 from bus_schemas.orders import RunKind, Withdrawal, WorkOrder
 from bus_schemas.reports import (
+    Ended,
     FinalizeResult,
     InitResult,
     Outcome,
@@ -30,17 +28,20 @@ from bus_schemas.reports import (
     Verdict,
     VerifyResult,
 )
+from bus_schemas.routing import AgentOffer
+from node_agent.executor import RunContext
 from node_agent.service import DataInUse, serve
 from tests.integration.bus_world import built
 from tests.integration.node_world import (
-    NodeProcess,
     World,
     git,
     make_consumers,
     make_order,
     make_repository,
+    node,
     processes_with,
     report_subject,
+    task_order,
     until,
     world,
 )
@@ -48,23 +49,10 @@ from tests.integration.node_world import (
 pytestmark = pytest.mark.anyio
 
 
-@contextlib.asynccontextmanager
-async def node(made: World, **changes: object) -> AsyncIterator[None]:
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(lambda task_status: serve(made.config(**changes), task_status=task_status))
-        yield
-        tasks.cancel_scope.cancel()
-
-
 @pytest.fixture
 async def made(tmp_path: Path) -> AsyncIterator[World]:
     async with world(tmp_path) as found:
         yield found
-
-
-def task_order(made: World, number: int, block: str, **changes: object) -> WorkOrder:
-    base = (git(made.repo, "rev-parse", "main"),)
-    return make_order(made.repo, RunKind.TASK, number, base=base, task=block, **changes)
 
 
 async def test_a_whole_orchestration_ends_as_a_branch_of_the_repository(made: World) -> None:
@@ -315,114 +303,26 @@ async def test_a_node_takes_no_more_orders_than_it_has_slots(made: World) -> Non
         assert [(await made.ended(order)).outcome for order in orders] == [Outcome.SUCCEEDED] * 4
 
 
-async def test_a_killed_node_agent_finds_its_run_again_and_reports_it_once(made: World) -> None:
-    witness = made.folder / "witness"
-    gate = made.folder / "gate"
-    order = task_order(made, 1, f"echo ran >> {witness}\necho before\nwhile [ ! -e {gate} ]; do sleep 0.05; done\necho after; echo x > x")
-    with NodeProcess(made) as first:
-        await made.send(order)
-        await until(lambda: made.output(order))
-        first.kill()
-    with NodeProcess(made):
-        claimed_by = (await made.started(order)).boot
-        await until(lambda: made.has_other_boot(claimed_by))
-        assert (await made.beat()).running == (RunningAttempt("shop-o1-r1", 1),)
-        gate.touch()
-        ended = await made.ended(order)
-        assert ended.outcome is Outcome.SUCCEEDED
-        assert git(made.repo, "show", f"{ended.head}:x") == "x"
-        assert await made.output(order) == b"before\nafter\n"
+async def test_one_run_that_breaks_the_executor_does_not_end_the_node(made: World) -> None:
+    class Broken:
+        recovers = False
 
-    assert witness.read_text() == "ran\n"
+        def offers(self) -> tuple[AgentOffer, ...]:
+            return ()
 
+        async def run(self, order: WorkOrder, context: RunContext) -> Ended:
+            raise KeyError("a bug")
 
-async def test_what_ended_while_the_node_agent_was_dead_is_reported_at_its_next_start(made: World) -> None:
-    witness = made.folder / "witness"
-    order = task_order(made, 1, f"echo x > x; sleep 0.4; echo ran >> {witness}")
-    with NodeProcess(made) as first:
-        await made.send(order)
-        await made.started(order)
-        await until(lambda: made.has_file("shim.json"))
-        first.kill()
-    await until(lambda: made.has_file("exit.json"))
-    async with node(made):
-        ended = await made.ended(order)
+        async def forget(self, order: WorkOrder) -> None:
+            assert order.project == "shop"
 
-    assert (ended.outcome, witness.read_text()) == (Outcome.SUCCEEDED, "ran\n")
+        def leave(self, contexts: list[RunContext]) -> None:
+            assert contexts == []
 
-
-async def test_a_drained_node_lets_its_run_end_and_takes_no_other(made: World) -> None:
-    drain, done = anyio.Event(), anyio.Event()
-
-    async def served() -> None:
-        await serve(made.config(), drain=drain)
-        done.set()
-
-    order, late = task_order(made, 1, "sleep 0.5"), task_order(made, 2, "true")
+    order = task_order(made, 1, "true")
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(served)
-        await made.send(order)
-        await made.started(order)
-        drain.set()
-        await anyio.sleep(0.1)
-        assert (await made.beat()).draining
-        await made.send(late)
-        with anyio.fail_after(5):
-            await done.wait()
-
-    assert (await made.ended(order)).outcome is Outcome.SUCCEEDED
-    assert await made.bus.last(subjects.REP, report_subject(late, "started")) is None
-
-
-async def test_the_process_drains_at_TERM_and_leaves_what_is_not_done_in_time_to_its_shim(made: World) -> None:
-    gate = made.folder / "gate"
-    order = task_order(made, 1, f"echo up; while [ ! -e {gate} ]; do sleep 0.05; done")
-    with NodeProcess(made, "--drain-grace-s", "0.2", "--label", "zone=x", "--capacity", "1") as first:
-        await made.send(order)
-        await until(lambda: made.output(order))
-        first.process.terminate()
-        await until(lambda: first.process.poll() is not None)
-        assert first.process.returncode == 0
-    gate.touch()
-    async with node(made):
-        assert (await made.ended(order)).outcome is Outcome.SUCCEEDED
-
-
-async def test_a_killed_shim_is_a_lost_run(made: World) -> None:
-    mark = f"qd-lost-{os.getpid()}"
-    order = task_order(made, 1, f"(setsid sh -c ': {mark}; sleep 300' &)\necho up; : {mark}; sleep 300")
-    async with node(made):
-        await made.send(order)
-        await until(lambda: made.output(order))
-        identity = next((made.folder / "node" / "runs").glob("*/shim.json"))
-        os.kill(json.loads(identity.read_text())["pid"], signal.SIGKILL)
-        ended = await made.ended(order)
-
-    assert (ended.outcome, ended.reason_code, ended.process_started) == (Outcome.LOST, "dispatch_node_lost", True)
-    assert processes_with(mark) == []
-
-
-async def test_a_node_that_shall_leave_nothing_behind_stops_its_runs_when_it_ends(made: World) -> None:
-    order = task_order(made, 1, "echo here; sleep 300")
-    async with node(made, leave_running=False):
-        await made.send(order)
-        await until(lambda: made.output(order))
-    await until(lambda: made.has_file("exit.json"))
-    async with node(made):
-        assert (await made.ended(order)).outcome is Outcome.CANCELLED
-
-
-async def test_a_report_waits_for_the_server_and_is_stored_once(made: World) -> None:
-    gate = made.folder / "gate"
-    order = task_order(made, 1, f"while [ ! -e {gate} ]; do sleep 0.05; done")
-    async with node(made):
-        await made.send(order)
-        await made.started(order)
-        made.server.kill()
-        gate.touch()
-        await anyio.sleep(0.5)
-        await made.server.stop()
-        await made.server.start()
-        await until(lambda: made.bus.is_connected)
-        assert (await made.ended(order)).outcome is Outcome.SUCCEEDED
-        assert (await made.do(task_order(made, 2, "true"))).outcome is Outcome.SUCCEEDED
+        await tasks.start(lambda task_status: serve(made.config(), executor=Broken(), task_status=task_status))
+        ended = await made.do(order)
+        tasks.cancel_scope.cancel()
+    assert (ended.outcome, ended.reason_code) == (Outcome.FAILED, "execution_internal")
+    assert "a bug" in ended.detail

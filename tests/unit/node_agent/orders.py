@@ -14,9 +14,16 @@ AT = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
 
 def order(kind: RunKind = RunKind.TASK, number: int = 1, **changes: Any) -> WorkOrder:
-    inputs = {"feature": "Greeter", "design_title": "Greeter", "design_body": "", "total_phases": 1, "phase": "1", "task": TaskBrief("1", 1, "greet")}
+    inputs: dict[str, Any] = {
+        "feature": "Greeter",
+        "design_title": "Greeter",
+        "design_body": "",
+        "total_phases": 1,
+        "phase": "1",
+        "task": TaskBrief("1", 1, "greet"),
+    }
     inputs |= changes.pop("inputs", {})
-    workspace = {"repo": "/nowhere", "slug": "greeter", "branch": "qd/greeter"} | changes.pop("workspace", {})
+    workspace: dict[str, Any] = {"repo": "/nowhere", "slug": "greeter", "branch": "qd/greeter"} | changes.pop("workspace", {})
     fields: dict[str, Any] = {
         "v": 1,
         "type": "work-order",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,11 +49,11 @@ class Desk:
     def __init__(self, data: Path, repo: Path | str) -> None:
         self.data, self.repo, self.workspaces = data, str(repo), Workspaces(data)
 
-    def order(self, kind: RunKind = RunKind.TASK, number: int = 1, base: tuple[str, ...] = (), **changes: object) -> WorkOrder:
-        workspace = {"repo": self.repo, "base": base, **changes.pop("workspace", {})}  # type: ignore[dict-item]
+    def order(self, kind: RunKind = RunKind.TASK, number: int = 1, base: tuple[str, ...] = (), **changes: Any) -> WorkOrder:
+        workspace = {"repo": self.repo, "base": base, **changes.pop("workspace", {})}
         return order(kind, number, workspace=workspace, **changes)
 
-    async def ready(self, base: tuple[str, ...], number: int = 1, **changes: object) -> tuple[WorkOrder, RunDir, str]:
+    async def ready(self, base: tuple[str, ...], number: int = 1, **changes: Any) -> tuple[WorkOrder, RunDir, str]:
         asked = self.order(number=number, base=base, **changes)
         run = run_dir(self.data, asked)
         return asked, run, await self.workspaces.prepare(asked, run)
@@ -284,6 +285,18 @@ async def test_a_url_is_read_through_a_mirror_and_written_directly(repo: Path, t
     assert (elsewhere.tree / "new").read_text() == "new\n"
     written = await desks[1].workspaces.finalize(desks[1].order(RunKind.FINALIZE, 4, (saved.head,)), saved.head)
     assert git(repo, "rev-parse", written.branch) == saved.head
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository to somebody else")
+async def test_a_repository_of_another_user_is_used_all_the_same(desk: Desk, repo: Path) -> None:
+    for path in (repo, *repo.rglob("*")):
+        os.chown(path, 12345, 12345)
+    ready = await desk.workspaces.init(desk.order(RunKind.INIT))
+    asked, run, head = await desk.ready((ready.base,), 2)
+    (run.tree / "new").write_text("new\n")
+    saved = await desk.workspaces.save(asked, run, head)
+    await desk.workspaces.publish(asked, saved.head)
+    assert (await finalized(desk, saved.head)).head == saved.head
 
 
 async def finalized(desk: Desk, head: str, attempt: int = 1, number: int = 9) -> FinalizeResult:
