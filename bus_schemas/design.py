@@ -16,6 +16,7 @@ from bus_schemas.policy import MODEL_CHARS_MAX
 from bus_schemas.reports import TASKS_MAX
 from bus_schemas.texts import MODEL, plain
 
+_SPECIAL = re.compile(r" {0,3}[#`~]")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _FENCE_OPEN = re.compile(r" {0,3}(`{3,}(?=[^`]*\Z)|~{3,})[ \t]*([^\s`]*)")
 _FENCE_CLOSE = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*")
@@ -93,7 +94,9 @@ def _lines(body: str) -> Iterator[Line]:
         texts.pop()
     opened, language = "", ""
     for text in texts:
-        if opened:
+        if not _SPECIAL.match(text):
+            yield Line(text, fence=language) if opened else Line(text)
+        elif opened:
             fence = _FENCE_CLOSE.fullmatch(text)
             closes = fence is not None and fence[1][0] == opened[0] and len(fence[1]) >= len(opened)
             yield Line(text, fence=language, edge="close" if closes else "")
