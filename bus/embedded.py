@@ -18,11 +18,12 @@ from pathlib import Path
 from types import TracebackType
 
 from bus.connection import Credentials
-from bus_schemas.subjects import PAYLOAD_BYTES_MAX
+from bus_schemas.subjects import GIB, PAYLOAD_BYTES_MAX, STREAMS
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 8.0
-STORE_BYTES_MAX_DEFAULT = 50 * 1024**3
+STORE_BYTES_MAX_DEFAULT = 50 * GIB
+STREAMS_RESERVE_BYTES = sum(spec.max_bytes for spec in STREAMS if spec.storage == "file" and spec.max_bytes > 0)
 PR_SET_PDEATHSIG = 1
 
 
@@ -51,9 +52,16 @@ def free_port() -> int:
 
 
 def store_bytes_max(folder: Path) -> int:
-    """Return the bound of the store: well below the disk, so that a full store refuses cleanly and needs no restart."""
-    usage = shutil.disk_usage(folder)
-    return max(1024**3, min(STORE_BYTES_MAX_DEFAULT, int(usage.free * 0.8)))
+    """Return the bound of the store for the disk of `folder`."""
+    return store_bound_bytes(shutil.disk_usage(folder).free)
+
+
+def store_bound_bytes(free_bytes: int) -> int:
+    """Return the bound of a store: well below the free disk, so that a full store refuses cleanly and needs no restart.
+
+    On a small disk it is what the streams reserve, since the server makes no stream beyond its bound, however empty it is.
+    """
+    return max(STREAMS_RESERVE_BYTES + GIB, min(STORE_BYTES_MAX_DEFAULT, int(free_bytes * 0.8)))
 
 
 def configuration(*, port: int, store: Path, store_bytes: int, sync: str, authorization: str, host: str = "127.0.0.1") -> str:
