@@ -54,21 +54,29 @@ async def test_a_result_in_the_file_is_the_result_of_the_run(made: World) -> Non
     assert ended.head == git(made.repo, "rev-parse", "main")
 
 
-@pytest.mark.parametrize(
-    ("script", "reason"),
-    [
-        ("true", "execution_output_malformed"),
-        ("echo '{' > $QD_RESULT", "execution_output_malformed"),
-        ("mkfifo $QD_RESULT", "execution_output_malformed"),
-        ("ln -s /dev/zero $QD_RESULT", "execution_output_malformed"),
-        (f"echo '{GOOD}' > x; ln -s $PWD/x $QD_RESULT", "execution_output_malformed"),
-        ("head -c 300000 /dev/zero > $QD_RESULT", "execution_output_too_large"),
-        (f"echo '{GOOD}' > $QD_RESULT; exit 1", "dispatch_cli_exit_nonzero"),
-    ],
-)
-async def test_a_result_that_cannot_be_used_has_a_reason_of_its_own(made: World, script: str, reason: str) -> None:
-    ended = await handed_over(made, script)
-    assert (ended.outcome, ended.reason_code, ended.result, ended.process_started) == (Outcome.FAILED, reason, None, True)
+UNUSABLE = {
+    "true": "execution_output_malformed",
+    "echo '{' > $QD_RESULT": "execution_output_malformed",
+    "mkfifo $QD_RESULT": "execution_output_malformed",
+    "ln -s /dev/zero $QD_RESULT": "execution_output_malformed",
+    f"echo '{GOOD}' > x; ln -s $PWD/x $QD_RESULT": "execution_output_malformed",
+    "head -c 300000 /dev/zero > $QD_RESULT": "execution_output_too_large",
+    f"echo '{GOOD}' > $QD_RESULT; exit 1": "dispatch_cli_exit_nonzero",
+}
+
+
+async def test_a_result_that_cannot_be_used_has_a_reason_of_its_own(made: World) -> None:
+    found: dict[str, str | None] = {}
+    base = (git(made.repo, "rev-parse", "main"),)
+    async with node(made, executor=Runner(made.config(), made.bus, "sweep", agents=(Writer(),)), capacity=4):
+        orders = {script: make_order(made.repo, RunKind.VALIDATE, n, base=base, body=script, model="writer") for n, script in enumerate(UNUSABLE, 1)}
+        for order in orders.values():
+            await made.send(order)
+        for script, order in orders.items():
+            ended = await made.ended(order)
+            assert (ended.outcome, ended.result, ended.process_started) == (Outcome.FAILED, None, True)
+            found[script] = ended.reason_code
+    assert found == UNUSABLE
 
 
 async def test_a_check_of_the_shell_agent_may_hand_over_its_findings(made: World) -> None:
