@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 from bus_schemas.orders import WorkOrder
-from node_agent.git import IDENTITY
-from node_agent.process import MARK
-from node_agent.run_dir import RunDir
+from node_agent.run_dir import MARK, RunDir
 
+IDENTITY = ("Quarterdeck", "qd@localhost")
+"""Under which all commits are made, so that no machine needs an identity of its own."""
+
+PATH_DEFAULT = "/usr/local/bin:/usr/bin:/bin"
 INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")
 
 
@@ -19,7 +20,7 @@ def agent_environment(order: WorkOrder, run: RunDir, node: Mapping[str, str]) ->
     name, email = IDENTITY
     task = order.inputs.task
     return {
-        "PATH": os.defpath,
+        "PATH": PATH_DEFAULT,
         "LANG": "C.UTF-8",
         "HOME": str(run.home),
         **found,

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import anyio
 
+from node_agent.environment import IDENTITY, PATH_DEFAULT
+
 LOCAL_TIMEOUT_S = 120.0
 NETWORK_TIMEOUT_S = 900.0
 ERROR_CHARS_MAX = 1500
-
-IDENTITY = ("Quarterdeck", "qd@localhost")
 
 SETTINGS = (
     "core.hooksPath=/dev/null",
@@ -66,7 +66,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         "GIT_ASKPASS": "true",
         "GIT_OPTIONAL_LOCKS": "0",
     }
-    return {"PATH": os.defpath, **kept, **fixed, **(extra or {})}
+    return {"PATH": PATH_DEFAULT, **kept, **fixed, **(extra or {})}
 
 
 async def git(

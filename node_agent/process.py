@@ -22,7 +22,7 @@ import msgspec
 
 from node_agent import shim
 from node_agent.attempt import Exit, ProcessId
-from node_agent.run_dir import RunDir
+from node_agent.run_dir import MARK, RunDir
 
 PROBE_TIMEOUT_S = 10.0
 APPEAR_S = 1.0
@@ -30,8 +30,6 @@ APPEAR_S = 1.0
 LOOK_EVERY_S = 0.1
 """Where there is no pidfd."""
 SWEEP_MAX_S = 10.0
-MARK = "QD_RUN_DIR"
-"""In the environment of everything a run starts, so that survivors of a killed shim are found."""
 
 _exit = msgspec.json.Decoder(Exit)
 _identity = msgspec.json.Decoder(ProcessId)

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bus_schemas.orders import WorkOrder
-from node_agent import shim
+
+# as the shim has them too, which imports nothing of ours
+SPEC, IDENTITY, OUTPUT, EXIT, STOP, LOCK, ERRORS = "spec.json", "shim.json", "output", "exit.json", "stop", "lock", "shim.log"
+
+MARK = "QD_RUN_DIR"
+"""In the environment of everything a run starts, so that survivors of a killed shim are found."""
 
 
 class RunDir(NamedTuple):
@@ -22,37 +27,37 @@ class RunDir(NamedTuple):
     @property
     def spec(self) -> Path:
         """What the shim is to do."""
-        return self.path / shim.SPEC
+        return self.path / SPEC
 
     @property
     def identity(self) -> Path:
         """Who the shim is, once it runs."""
-        return self.path / shim.IDENTITY
+        return self.path / IDENTITY
 
     @property
     def output(self) -> Path:
         """What the agent printed, bounded."""
-        return self.path / shim.OUTPUT
+        return self.path / OUTPUT
 
     @property
     def exit(self) -> Path:
         """How it ended, once it has."""
-        return self.path / shim.EXIT
+        return self.path / EXIT
 
     @property
     def stop(self) -> Path:
         """A shim that sees this file stops its run, or does not start it."""
-        return self.path / shim.STOP
+        return self.path / STOP
 
     @property
     def lock(self) -> Path:
         """Held by the one process that may run this attempt."""
-        return self.path / shim.LOCK
+        return self.path / LOCK
 
     @property
     def errors(self) -> Path:
         """What the shim itself printed."""
-        return self.path / shim.ERRORS
+        return self.path / ERRORS
 
     @property
     def logged(self) -> Path:

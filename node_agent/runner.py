@@ -26,7 +26,6 @@ from bus_schemas.reports import RESULT_BYTES_MAX, Ended, Outcome, Result, Verify
 from bus_schemas.routing import AgentOffer, agent_for, offered
 from node_agent import handover, process
 from node_agent.agents.agent import Agent, Answer, Launch, Refusal
-from node_agent.agents.shell import Shell
 from node_agent.attempt import Exit
 from node_agent.config import NodeConfig
 from node_agent.environment import agent_environment
@@ -79,7 +78,7 @@ class Runner:
 
     recovers = True
 
-    def __init__(self, config: NodeConfig, bus: Bus, wall: str, agents: tuple[Agent, ...] = (Shell(),)) -> None:
+    def __init__(self, config: NodeConfig, bus: Bus, wall: str, agents: tuple[Agent, ...]) -> None:
         """Work below the node's data folder, with processes behind `wall`."""
         self._config, self._bus, self._wall = config, bus, wall
         self._agents = {agent.offer().name: agent for agent in agents}

@@ -31,6 +31,7 @@ from bus_schemas.reports import Beat, Ended, Outcome, RunningAttempt
 from node_agent import claim, process
 from node_agent.attempt import Delivered, Dropped, Finished, Held, StopAsked, Taken, key_of
 from node_agent.config import NodeConfig
+from node_agent.detection import detected
 from node_agent.executor import Executor, RunContext
 from node_agent.journal import Journal
 from node_agent.runner import Runner
@@ -247,7 +248,7 @@ async def serve(
         try:
             if executor is None:
                 wall = config.containment if config.containment != "auto" else (await anyio.to_thread.run_sync(process.walls))[0]
-                executor = Runner(config, bus, wall)
+                executor = Runner(config, bus, wall, detected())
             journal = Journal(config.data / "journal" / "journal.jsonl" if executor.recovers else None)
             try:
                 await _serve(_Node(config, bus, executor, journal, drain := drain or anyio.Event()), config, bus, executor, drain, task_status)

@@ -20,7 +20,8 @@ import anyio.to_thread
 
 from bus_schemas.orders import WorkOrder
 from bus_schemas.reports import FinalizeResult, InitResult, TaskResult
-from node_agent.git import IDENTITY, GitFailed, git, said
+from node_agent.environment import IDENTITY
+from node_agent.git import GitFailed, git, said
 from node_agent.repository import BRANCH_PREFIX, Repository, Unusable, branch_under_prefix, free_branch, repository
 from node_agent.run_dir import RunDir, orchestration_dir
 

@@ -8,8 +8,6 @@ it. A block whose first line starts with `#!` is run by what stands there.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 from bus_schemas.design import ShellTask, first_block, phase_problems, phases, shell_phase
 from bus_schemas.ids import main_phase
 from bus_schemas.orders import RunKind, WorkOrder
@@ -30,13 +28,13 @@ FINDINGS_MAX = 50
 class Shell:
     """The adapter."""
 
+    def __init__(self, version: str) -> None:
+        """Be of the version of this package."""
+        self._version = version
+
     def offer(self) -> AgentOffer:
-        """Return the one model it takes, under the version of this package."""
-        try:
-            ours = version("quarterdeck")
-        except PackageNotFoundError:
-            ours = "unknown"
-        return AgentOffer(NAME, ours, DEFAULT_ROUTES[NAME])
+        """Return the one model it takes."""
+        return AgentOffer(NAME, self._version, DEFAULT_ROUTES[NAME])
 
     def launch(self, order: WorkOrder, run: RunDir) -> Launch | Answer | Refusal:
         """Return the block to run, or the answer that needs none."""

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from node_agent import process, shim
+from node_agent import process, run_dir, shim
 from node_agent.attempt import Exit, ProcessId, StoppedBy
 from node_agent.run_dir import RunDir
 from tests.integration.node_world import processes_with, until
@@ -38,7 +38,7 @@ def prepared(folder: Path, script: str, **changes: Any) -> tuple[RunDir, dict[st
     run.tree.mkdir(parents=True)
     spec = {
         "argv": ["sh", "-c", script],
-        "env": {"PATH": os.environ["PATH"], process.MARK: str(folder)},
+        "env": {"PATH": os.environ["PATH"], run_dir.MARK: str(folder)},
         "cwd": str(run.tree),
         "timeout_s": 20.0,
         "idle_s": None,
@@ -123,7 +123,7 @@ async def test_an_agent_gets_no_input_no_terminal_and_only_the_environment_it_wa
         _, told = await finished(tmp_path, "cat; tty; env | sort | cut -d= -f1; ls /proc/$$/fd | wc -l")
     finally:
         del os.environ["QD_TEST_SECRET"]
-    assert told.decode().splitlines() == ["not a tty", "PATH", "PWD", process.MARK, "3"]
+    assert told.decode().splitlines() == ["not a tty", "PATH", "PWD", run_dir.MARK, "3"]
 
 
 async def test_an_agent_cannot_win_privileges(tmp_path: Path) -> None:
@@ -234,8 +234,10 @@ async def test_a_shim_is_up_in_a_tenth_of_a_second(tmp_path: Path) -> None:
     assert sorted(times)[2] < 0.2
 
 
-def test_the_words_of_the_shim_are_those_of_the_journal() -> None:
+def test_the_shim_and_the_node_agent_use_the_same_words() -> None:
     assert {shim.BY_REQUEST, shim.BY_TIMEOUT, shim.BY_IDLE} == set(StoppedBy)
+    for name in ("SPEC", "IDENTITY", "OUTPUT", "EXIT", "STOP", "LOCK", "ERRORS"):
+        assert getattr(shim, name) == getattr(run_dir, name)
 
 
 def test_the_shim_needs_nothing_that_is_not_in_the_standard_library() -> None:

@@ -11,6 +11,7 @@ from bus_schemas import codec
 from bus_schemas.orders import RunKind, TaskBrief
 from bus_schemas.reasons import Reason
 from bus_schemas.reports import PlanResult, ReviewResult, ValidateResult, Verdict
+from bus_schemas.routing import AgentOffer
 from node_agent.agents.agent import Answer, Launch, Refusal
 from node_agent.agents.shell import Shell
 from node_agent.attempt import Exit
@@ -53,11 +54,11 @@ echo three
 
 
 def launch(kind: RunKind, **inputs: object) -> Launch | Answer | Refusal:
-    return Shell().launch(order(kind, inputs={"design_body": DESIGN, **inputs}), RUN)
+    return Shell("1").launch(order(kind, inputs={"design_body": DESIGN, **inputs}), RUN)
 
 
 def test_it_offers_the_one_model_shell() -> None:
-    assert (Shell().offer().name, Shell().offer().models) == ("shell", ("shell",))
+    assert Shell("1").offer() == AgentOffer("shell", "1", ("shell",))
 
 
 def test_a_design_that_parses_is_valid() -> None:
@@ -151,12 +152,12 @@ def test_the_exit_code_of_a_check_is_its_verdict_unless_it_handed_over_one() -> 
     review = order(RunKind.REVIEW, inputs={"design_body": DESIGN})
     good, bad = Exit(spawned=True, exit_code=0), Exit(spawned=True, exit_code=2)
     handed = ReviewResult(Verdict.GAPS)
-    assert Shell().result(review, good, "", None) == ReviewResult(Verdict.PASS)
-    assert Shell().result(review, good, "", handed) == handed
-    gaps = Shell().result(review, bad, "x" * 20_000, ReviewResult(Verdict.PASS))
+    assert Shell("1").result(review, good, "", None) == ReviewResult(Verdict.PASS)
+    assert Shell("1").result(review, good, "", handed) == handed
+    gaps = Shell("1").result(review, bad, "x" * 20_000, ReviewResult(Verdict.PASS))
     assert isinstance(gaps, ReviewResult)
     assert gaps.verdict is Verdict.GAPS
     assert "exit code 2" in gaps.findings[0].text
     report = replace(ended(), result=gaps)
     assert codec.decode_report(codec.encode(report)) == report
-    assert Shell().result(order(RunKind.TASK), good, "", None) is None
+    assert Shell("1").result(order(RunKind.TASK), good, "", None) is None
