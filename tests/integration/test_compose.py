@@ -12,9 +12,9 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import docker
+import docker.client
 import docker.errors
 import pytest
 from testcontainers.core.config import testcontainers_config
@@ -72,10 +72,16 @@ Shell = Callable[[str], str]
 """Runs a script in the container of the node and returns its stdout; raises AssertionError with its output when it fails."""
 
 
+def engine(*, timeout_s: int = 60) -> contextlib.closing[Any]:
+    """Return a client of the container engine, to be closed. Raises DockerException where none answers."""
+    found: Any = docker.client.DockerClient
+    return contextlib.closing(found.from_env(timeout=timeout_s))
+
+
 def engine_missing() -> str | None:
     """Return why no container engine can be used, or None."""
     try:
-        with contextlib.closing(docker.from_env(timeout=10)) as client:
+        with engine(timeout_s=10) as client:
             client.ping()
     except (docker.errors.DockerException, OSError) as error:
         return f"no container engine answers: {error}"
@@ -83,7 +89,7 @@ def engine_missing() -> str | None:
 
 
 def has_image(name: str) -> bool:
-    with contextlib.closing(docker.from_env()) as client:
+    with engine() as client:
         try:
             client.images.get(name)
         except docker.errors.ImageNotFound:
@@ -99,7 +105,7 @@ def base_choice() -> list[str]:
         return ["--debootstrap"]
     default = next(line.partition("=")[2] for line in (COMPOSE / "Dockerfile").read_text().splitlines() if line.startswith("ARG BASE="))
     if not has_image(default):
-        with contextlib.closing(docker.from_env(timeout=120)) as client:
+        with engine(timeout_s=120) as client:
             try:
                 client.images.pull(default)
             except (docker.errors.DockerException, OSError) as error:
@@ -187,7 +193,8 @@ def test_a_launch_runs_to_its_end_through_services_in_containers(images: None, b
 
 
 def _exec(container: DockerContainer, script: str) -> str:
-    code, output = container.get_wrapped_container().exec_run(["sh", "-c", script], demux=True)
+    wrapped: Any = container.get_wrapped_container()
+    code, output = wrapped.exec_run(["sh", "-c", script], demux=True)
     stdout, stderr = ((part or b"").decode() for part in output)
     assert code == 0, stdout + stderr
     return stdout
