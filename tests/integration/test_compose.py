@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import docker.client
-import docker.errors
 import pytest
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
@@ -72,29 +70,24 @@ Shell = Callable[[str], str]
 """Runs a script in the container of the node and returns its stdout; raises AssertionError with its output when it fails."""
 
 
-def engine(*, timeout_s: int = 60) -> contextlib.closing[Any]:
-    """Return a client of the container engine, to be closed. Raises DockerException where none answers."""
-    found: Any = docker.client.DockerClient
-    return contextlib.closing(found.from_env(timeout=timeout_s))
+def docker(*arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> subprocess.CompletedProcess[str]:
+    """Run the engine's own client, which compose/build needs too."""
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
 
 
 def engine_missing() -> str | None:
     """Return why no container engine can be used, or None."""
+    if shutil.which("docker") is None:
+        return "no container engine: there is no docker on PATH"
     try:
-        with engine(timeout_s=10) as client:
-            client.ping()
-    except (docker.errors.DockerException, OSError) as error:
-        return f"no container engine answers: {error}"
-    return None
-
-
-def has_image(name: str) -> bool:
-    with engine() as client:
-        try:
-            client.images.get(name)
-        except docker.errors.ImageNotFound:
-            return False
-    return True
+        asked = docker("version", timeout_s=20)
+    except subprocess.TimeoutExpired:
+        return "no container engine answers within 20 s"
+    return None if asked.returncode == 0 else f"no container engine answers: {last_line(asked.stderr)}"
 
 
 def base_choice() -> list[str]:
@@ -104,12 +97,10 @@ def base_choice() -> list[str]:
     if os.getuid() == 0 and shutil.which("debootstrap") and shutil.which("apt-get"):
         return ["--debootstrap"]
     default = next(line.partition("=")[2] for line in (COMPOSE / "Dockerfile").read_text().splitlines() if line.startswith("ARG BASE="))
-    if not has_image(default):
-        with engine(timeout_s=120) as client:
-            try:
-                client.images.pull(default)
-            except (docker.errors.DockerException, OSError) as error:
-                pytest.skip(f"no base image: QD_BASE is not set, debootstrap as root is not to be had, and {default} cannot be pulled: {error}")
+    if docker("image", "inspect", default).returncode != 0:
+        pulled = docker("pull", "--quiet", default)
+        if pulled.returncode != 0:
+            pytest.skip(f"no base image: QD_BASE is not set, this is not root with debootstrap, and {default}: {last_line(pulled.stderr)}")
     return []
 
 
