@@ -71,8 +71,11 @@ Shell = Callable[[str], str]
 
 
 def docker(*arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> subprocess.CompletedProcess[str]:
-    """Run the engine's own client, which compose/build needs too."""
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
+    """Run the engine's own client, which compose/build needs too; one that takes too long has failed."""
+    try:
+        return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired as error:
+        return subprocess.CompletedProcess(error.cmd, 1, "", f"no answer within {timeout_s:g} s")
 
 
 def last_line(text: str) -> str:
@@ -83,10 +86,7 @@ def engine_missing() -> str | None:
     """Return why no container engine can be used, or None."""
     if shutil.which("docker") is None:
         return "no container engine: there is no docker on PATH"
-    try:
-        asked = docker("version", timeout_s=20)
-    except subprocess.TimeoutExpired:
-        return "no container engine answers within 20 s"
+    asked = docker("version", timeout_s=20)
     return None if asked.returncode == 0 else f"no container engine answers: {last_line(asked.stderr)}"
 
 
