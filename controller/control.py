@@ -45,8 +45,9 @@ def settle(draft: Draft, o: Orchestration) -> None:
     """Complete a pause or a cancel when nothing of the orchestration is on its way or running any more."""
     if not o.is_live or o.outstanding():
         return
-    if o.hold(HoldKind.CANCELLING) is not None:
-        progress.move(draft, o, OrchestrationStatus.CANCELLED, code=Reason.CANCELLED)
+    cancelling = o.hold(HoldKind.CANCELLING)
+    if cancelling is not None:
+        progress.move(draft, o, OrchestrationStatus.CANCELLED, text=cancelling.reason)
         return
     pausing = o.hold(HoldKind.PAUSING)
     if pausing is None:

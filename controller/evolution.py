@@ -251,19 +251,19 @@ def _run_moved(o: Orchestration, event: e.RunDispatched | e.RunStarted | e.RunWi
             return with_run(o, replace(run, status=RunStatus.DISPATCHED)) if run.status is RunStatus.QUEUED else o
         case e.RunStarted():
             o = with_run(o, replace(run, status=RunStatus.STARTED, started_at=at))
-            return _count_task_start(o, run)
+            return _count_task_attempt(o, run, 1)
         case e.RunWithdrawn():
             return with_run(o, replace(run, status=RunStatus.WITHDRAWN, ended_at=at))
         case e.RunEnded():
             return _ended(o, run, event, at)
 
 
-def _count_task_start(o: Orchestration, run: Run) -> Orchestration:
+def _count_task_attempt(o: Orchestration, run: Run, by: int) -> Orchestration:
     phase = o.find_phase(run.phase)
     task = phase.task(run.task) if phase is not None and run.task is not None and run.kind is RunKind.TASK else None
     if phase is None or task is None:
         return o
-    return with_task(o, phase.id, replace(task, attempts=task.attempts + 1))
+    return with_task(o, phase.id, replace(task, attempts=task.attempts + by))
 
 
 def _ended(o: Orchestration, run: Run, event: e.RunEnded, at: datetime) -> Orchestration:
@@ -279,6 +279,8 @@ def _ended(o: Orchestration, run: Run, event: e.RunEnded, at: datetime) -> Orche
         malformed=run.malformed + (event.reason_code == Reason.OUTPUT_MALFORMED),
     )
     o = with_run(o, ended)
+    if not event.counts and run.started_at is not None:
+        o = _count_task_attempt(o, run, -1)  # stopped by a pause: that try is not held against the task
     if isinstance(event.result, FinalizeResult):
         # the node never moves a branch that is somebody else's: it may have written another than it was asked for
         o = replace(o, branch=event.result.branch)

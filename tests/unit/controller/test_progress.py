@@ -439,6 +439,21 @@ def test_a_pause_at_any_step_completes_when_nothing_runs_and_resume_goes_on_to_t
     assert world.status == "complete"
 
 
+def test_an_attempt_that_a_pause_stopped_is_not_held_against_the_task() -> None:
+    world = World(overrides={"flow": {"max_task_attempts": 1}})
+    run = world.until("task")
+    world.start(run)
+    assert world.o.current().tasks[0].attempts == 1
+    world.do(c.Pause("shop-o1", c.PauseMode.STOP))
+    world.fail(run, "dispatch_cancelled", Outcome.CANCELLED)
+    assert world.o.current().tasks[0].attempts == 0
+    world.do(c.Resume("shop-o1"))
+    world.finish()
+
+    assert world.status == "complete"
+    assert world.o.current().tasks[0].attempts == 1
+
+
 @pytest.mark.parametrize("before", range(steps_of_a_run()))
 def test_a_cancel_at_any_step_ends_as_cancelled_when_nothing_runs(before: int) -> None:
     world = World(phases=1, check="x")
@@ -450,7 +465,7 @@ def test_a_cancel_at_any_step_ends_as_cancelled_when_nothing_runs(before: int) -
     assert (world.holds, world.o.is_live) == ({"cancelling"}, True)
     world.fail(run, "dispatch_cancelled", Outcome.CANCELLED)
 
-    assert (world.status, world.open()) == ("cancelled", [])
+    assert (world.status, world.open(), world.o.message) == ("cancelled", [], "cancelled by ana")
     assert world.project.actions[cancel.action].status == "completed"
 
 
