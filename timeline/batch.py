@@ -102,49 +102,42 @@ def wanted(board: Board, messages: Sequence[Read]) -> Wanted:
 
 def make(board: Board, position: IngestPosition, heads: dict[str, Head], messages: Sequence[Read]) -> Batch:
     """Return what a transaction writes for `messages`, and put the changed rows on the board."""
-    events: list[EventRow] = []
-    dead_letters: list[DeadLetterRow] = []
-    new_heads: dict[str, Head] = {}
-    unknown = 0
+    batch = Batch([], [], position, {}, None)
+    seq, idx, sha256, rolling_hash = position.last_seq, position.last_idx, position.last_sha256, position.rolling_hash
+    unknown, stopped = 0, None
     for stored, message, error in messages:
-        head = new_heads.get(stored.subject) or heads.get(stored.subject) or Head(0, codec.ZERO_HASH)
-        stopped = _problem(position, head, stored, message)
+        subject = stored.subject
+        head = batch.heads.get(subject) or heads.get(subject) or Head(0, codec.ZERO_HASH)
+        stopped = _problem(seq, head, stored, message)
         if stopped is not None:
-            return Batch(events, dead_letters, _counted(position, events, dead_letters, unknown), new_heads, stopped)
-        last_idx = 0
+            break
+        seq, idx, sha256 = stored.seq, 0, codec.body_sha256(stored.data)
         if message is None:
-            dead_letters.append(DeadLetterRow(stored.seq, stored.subject, stored.stored_at, error, stored.data))
+            batch.dead_letters.append(DeadLetterRow(seq, subject, stored.stored_at, error, stored.data))
         else:
-            for projected in project(board, message, stored.seq, stored.stored_at):
-                events.append(projected.event)
+            for projected in project(board, message, seq, stored.stored_at):
+                batch.events.append(projected.event)
                 unknown += not projected.known
-                last_idx = projected.event.idx
-        sha256 = codec.body_sha256(stored.data)
-        new_heads[stored.subject] = Head(stored.seq, sha256)
-        position = replace(
-            position, last_seq=stored.seq, last_idx=last_idx, last_sha256=sha256, rolling_hash=rolled(position.rolling_hash, stored, sha256)
-        )
-    return Batch(events, dead_letters, _counted(position, events, dead_letters, unknown), new_heads, None)
+                idx = projected.event.idx
+        rolling_hash = hashlib.sha256(f"{rolling_hash} {seq} {subject} {sha256}".encode()).hexdigest()
+        batch.heads[subject] = Head(seq, sha256)
+    position = replace(
+        position,
+        last_seq=seq,
+        last_idx=idx,
+        last_sha256=sha256,
+        rolling_hash=rolling_hash,
+        events=position.events + len(batch.events),
+        unknown_types=position.unknown_types + unknown,
+        dead_letters=position.dead_letters + len(batch.dead_letters),
+    )
+    return batch._replace(position=position, stopped=stopped)
 
 
-def _problem(position: IngestPosition, head: Head, stored: Stored, message: LedgerMessage | None) -> str | None:
-    if stored.seq != position.last_seq + 1:
-        return f"ledger message {position.last_seq + 1} is missing: {stored.seq} came after {position.last_seq}"
+def _problem(last_seq: int, head: Head, stored: Stored, message: LedgerMessage | None) -> str | None:
+    if stored.seq != last_seq + 1:
+        return f"ledger message {last_seq + 1} is missing: {stored.seq} came after {last_seq}"
     if message is not None and message.prev != head.sha256:
         project = stored.subject.rpartition(".")[2]
         return f"project {project}: ledger message {stored.seq} does not follow {head.seq}: the chain of hashes is broken"
     return None
-
-
-def _counted(position: IngestPosition, events: list[EventRow], dead_letters: list[DeadLetterRow], unknown: int) -> IngestPosition:
-    return replace(
-        position,
-        events=position.events + len(events),
-        unknown_types=position.unknown_types + unknown,
-        dead_letters=position.dead_letters + len(dead_letters),
-    )
-
-
-def rolled(rolling_hash: str, stored: Stored, sha256: str) -> str:
-    """Return the rolling hash after one more message: of the hash before, the sequence, the subject and the body."""
-    return hashlib.sha256(f"{rolling_hash} {stored.seq} {stored.subject} {sha256}".encode()).hexdigest()

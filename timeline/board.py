@@ -6,11 +6,12 @@ again when an event names it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from msgspec import Struct
 
-from timeline.rows import ActionRow, FlagRow, GateRow, NodeRow, OrchestrationRow, PhaseRow, RunRow, TableRow, TaskRow
+from timeline.rows import ActionRow, FlagRow, GateRow, NodeRow, OrchestrationRow, PhaseRow, RunRow, TableRow, TaskRow, UsageRow
 
 ORCHESTRATIONS_MAX = 20_000
 """Kept after a batch, ended ones first to go: some kilobytes each."""
@@ -54,45 +55,13 @@ class Board:
 
     def put(self, row: TableRow) -> None:
         """Take a new or changed row, and remember to write it."""
-        self.changed[type(row), self._place(row)] = row
+        kind = type(row)
+        self.changed[kind, _PLACES[kind](self, row)] = row
 
     def load(self, rows: Iterable[TableRow]) -> None:
         """Take rows that the file has already; orchestrations before what is under them."""
         for row in rows:
-            self._place(row)
-
-    def _place(self, row: TableRow) -> object:
-        match row:
-            case ActionRow():
-                self.actions[row.id] = row
-                return row.id
-            case OrchestrationRow():
-                family = self.families.get(row.id)
-                if family is None:
-                    self.families[row.id] = Family(row)
-                else:
-                    family.orchestration = row
-                return row.id
-            case PhaseRow():
-                self.families[row.orchestration].phases[row.phase] = row
-                return row.orchestration, row.phase
-            case TaskRow():
-                self.families[row.orchestration].tasks[row.phase, row.task] = row
-                return row.orchestration, row.phase, row.task
-            case RunRow():
-                self.families[row.orchestration].runs[row.run, row.attempt] = row
-                return row.run, row.attempt
-            case GateRow():
-                self.families[row.orchestration].gate = row if row.status == "open" else None
-                return row.seq, row.idx
-            case NodeRow():
-                self.nodes[row.id] = row
-                return row.id
-            case FlagRow():
-                self.flags[row.flag] = row
-                return row.flag
-            case _:
-                return row.seq, row.idx
+            _PLACES[type(row)](self, row)
 
     def written(self) -> None:
         """Forget what was to be written, and drop what hardly changes again."""
@@ -109,3 +78,68 @@ class Board:
 def _drop_oldest(rows: dict[str, Family] | dict[str, ActionRow], length_max: int) -> None:
     for key in list(rows)[: max(0, len(rows) - length_max)]:
         del rows[key]
+
+
+# each puts a row where it is looked up, and returns what names it among its kind
+
+
+def _place_action(board: Board, row: ActionRow) -> object:
+    board.actions[row.id] = row
+    return row.id
+
+
+def _place_orchestration(board: Board, row: OrchestrationRow) -> object:
+    family = board.families.get(row.id)
+    if family is None:
+        board.families[row.id] = Family(row)
+    else:
+        family.orchestration = row
+    return row.id
+
+
+def _place_phase(board: Board, row: PhaseRow) -> object:
+    board.families[row.orchestration].phases[row.phase] = row
+    return row.orchestration, row.phase
+
+
+def _place_task(board: Board, row: TaskRow) -> object:
+    board.families[row.orchestration].tasks[row.phase, row.task] = row
+    return row.orchestration, row.phase, row.task
+
+
+def _place_run(board: Board, row: RunRow) -> object:
+    key = row.run, row.attempt
+    board.families[row.orchestration].runs[key] = row
+    return key
+
+
+def _place_gate(board: Board, row: GateRow) -> object:
+    board.families[row.orchestration].gate = row if row.status == "open" else None
+    return row.seq, row.idx
+
+
+def _place_node(board: Board, row: NodeRow) -> object:
+    board.nodes[row.id] = row
+    return row.id
+
+
+def _place_flag(board: Board, row: FlagRow) -> object:
+    board.flags[row.flag] = row
+    return row.flag
+
+
+def _place_usage(board: Board, row: UsageRow) -> object:
+    return row.seq, row.idx
+
+
+_PLACES: dict[type[Struct], Callable[[Board, Any], object]] = {
+    ActionRow: _place_action,
+    OrchestrationRow: _place_orchestration,
+    PhaseRow: _place_phase,
+    TaskRow: _place_task,
+    RunRow: _place_run,
+    GateRow: _place_gate,
+    NodeRow: _place_node,
+    FlagRow: _place_flag,
+    UsageRow: _place_usage,
+}

@@ -26,6 +26,9 @@ from timeline.rows import FlagRow, GateRow, NodeRow, OrchestrationRow, PhaseRow,
 
 ENDED = frozenset({OrchestrationStatus.COMPLETE, OrchestrationStatus.FAILED, OrchestrationStatus.CANCELLED})
 MICRO_USD = Decimal("0.000001")
+USD_MAX = Decimal("999999.999999")
+WHOLE_MAX = 2**53
+TOKENS_MAX = 2**62
 _HOLD_ORDER = {kind.value: index for index, kind in enumerate(HoldKind)}
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -259,7 +262,6 @@ def _run_ended(family: Family, event: e.RunEnded, place: Place) -> tuple[TableRo
     if run is None:
         return ()
     usage = event.usage
-    usd = None if usage is None or usage.usd is None else Decimal(repr(usage.usd)).quantize(MICRO_USD)
     ended = replace(
         run,
         status=event.outcome.value,
@@ -268,21 +270,33 @@ def _run_ended(family: Family, event: e.RunEnded, place: Place) -> tuple[TableRo
         counts=event.counts,
         reason_code=event.reason_code,
         detail=summaries.one_line(event.detail, 1000),
-        exit_code=event.exit_code,
-        signal=event.signal,
+        exit_code=_whole(event.exit_code),
+        signal=_whole(event.signal),
         agent=event.agent,
         agent_model=event.model,
         head=event.head,
-        input_tokens=0 if usage is None else usage.input_tokens,
-        output_tokens=0 if usage is None else usage.output_tokens,
-        usd=usd,
+        input_tokens=0 if usage is None else _whole(usage.input_tokens) or 0,
+        output_tokens=0 if usage is None else _whole(usage.output_tokens) or 0,
+        usd=None if usage is None else dollars(usage.usd),
     )
     if usage is None:
         return (ended,)
     o = family.orchestration
-    total = o.usd if usd is None else (o.usd or Decimal(0)) + usd
-    o = replace(o, tokens=o.tokens + usage.input_tokens + usage.output_tokens, usd=total, changed_at=place.at)
+    usd = o.usd if ended.usd is None else min((o.usd or Decimal(0)) + ended.usd, USD_MAX)
+    o = replace(o, tokens=min(o.tokens + ended.input_tokens + ended.output_tokens, TOKENS_MAX), usd=usd, changed_at=place.at)
     return ended, o, _usage(ended, usage.computed, place)
+
+
+def dollars(usd: float | None) -> Decimal | None:
+    """Return a price as the tables hold it; None for one that they cannot hold, which is none that a run can have cost."""
+    if usd is None or not 0 <= usd <= USD_MAX:
+        return None
+    return Decimal(repr(usd)).quantize(MICRO_USD)
+
+
+def _whole(number: int | None) -> int | None:
+    # numbers that an agent gave: the tables hold what can be true
+    return None if number is None else max(-WHOLE_MAX, min(number, WHOLE_MAX))
 
 
 def _usage(run: RunRow, computed: bool, place: Place) -> UsageRow:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from bus_schemas import events as e
-from bus_schemas.decisions import Action, ActionStatus, BeatCause, CommandCause, Decision, LedgerMessage, ReportCause, TimerCause, rows
+from bus_schemas.decisions import Action, ActionStatus, BeatCause, CommandCause, Decision, LedgerMessage, ReportCause, TimerCause
 from timeline import summaries
 from timeline.board import Board
 from timeline.changes import CHANGES, Place, ms_between
@@ -67,20 +67,24 @@ def key_hash(key: str) -> str:
 
 
 def project(board: Board, message: LedgerMessage, seq: int, stored_at: datetime) -> Iterator[Projected]:
-    """Yield each row of a message, and put what it changes on the board, so that the next row finds it."""
+    """Yield each row of a message, and put what it changes on the board, so that the next row finds it.
+
+    Rows are counted as `bus_schemas.decisions.rows` counts them: each action, then each of its events.
+    """
     stored = utc(stored_at)
-    last: Decision | None = None
-    told: tuple[str | None, str | None, str | None] = (None, None, None)
-    at = stored
-    for position, decision, event in rows(message, seq):
-        if decision is not last:
-            last, told, at = decision, _told_by(decision), utc(decision.at)
-        action = decision.action.id if decision.action is not None else decision.because
-        place = Place(seq, position.row, at, stored, message.project, told[0], told[1], action, told[2])
-        projected = _of_action(decision, place) if event is None else _of_event(board, event, place)
-        for row in projected.changed:
-            board.put(row)
-        yield projected
+    idx = 0
+    for decision in message.decisions:
+        principal, via, reason = _told_by(decision)
+        at = utc(decision.at)
+        because = decision.because if decision.action is None else decision.action.id
+        items: tuple[AnyEvent | None, ...] = decision.events if decision.action is None else (None, *decision.events)
+        for event in items:
+            place = Place(seq, idx, at, stored, message.project, principal, via, because, reason)
+            projected = _of_action(decision, place) if event is None else _of_event(board, event, place)
+            for row in projected.changed:
+                board.put(row)
+            yield projected
+            idx += 1
 
 
 def _told_by(decision: Decision) -> tuple[str | None, str | None, str | None]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from msgspec import Struct
 
 
-class EventRow(Struct, frozen=True, gc=False):
-    """A row of the ledger: an action, or an event."""
+class EventRow(NamedTuple):
+    """A row of the ledger: an action, or an event. A tuple, since there are so many of them."""
 
     seq: int
     idx: int
@@ -263,7 +264,7 @@ class DeadLetterRow(Struct, frozen=True, gc=False):
 TableRow = ActionRow | OrchestrationRow | PhaseRow | TaskRow | RunRow | GateRow | NodeRow | FlagRow | UsageRow
 """A row that an event makes or changes."""
 
-TABLES: dict[type[Struct], str] = {
+TABLES: dict[type, str] = {
     EventRow: "events",
     ActionRow: "actions",
     OrchestrationRow: "orchestrations",

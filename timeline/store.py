@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import duckdb
 import msgspec
 import pyarrow.lib as pa  # the package re-exports these without types
-from msgspec import Struct
 
 from bus.connection import Stored
 from bus_schemas import codec
@@ -104,7 +103,7 @@ class Store:
         self._memory_bytes = memory_bytes
         self._writes: duckdb.DuckDBPyConnection | None = None
         self._reads: duckdb.DuckDBPyConnection | None = None
-        self._arrow: dict[type[Struct], pa.Schema] = {}
+        self._arrow: dict[type, pa.Schema] = {}
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -254,20 +253,20 @@ class Store:
             changed.setdefault(type(row), []).append(row)
         return changed
 
-    def _append(self, kind: type[Struct], rows: Sequence[Struct]) -> None:
+    def _append(self, kind: type, rows: Sequence[Any]) -> None:
         if rows:
             self._stage(kind, rows)
             self._write(f"INSERT INTO {TABLES[kind]} BY NAME FROM staged")
 
-    def _merge(self, kind: type[Struct], rows: Sequence[Struct]) -> None:
+    def _merge(self, kind: type, rows: Sequence[Any]) -> None:
         self._stage(kind, rows)
         same = " AND ".join(f"t.{name} = s.{name}" for name in KEYS[kind])
         self._write(f"MERGE INTO {TABLES[kind]} t USING staged s ON {same} WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME")
 
-    def _stage(self, kind: type[Struct], rows: Sequence[Struct]) -> None:
+    def _stage(self, kind: type, rows: Sequence[Any]) -> None:
         assert self._writes is not None
         schema = self._arrow[kind]
-        columns = zip(*map(msgspec.structs.astuple, rows), strict=True)
+        columns = zip(*(rows if kind is EventRow else map(msgspec.structs.astuple, rows)), strict=True)
         arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
         self._writes.register("staged", pa.Table.from_arrays(arrays, schema=schema))
 

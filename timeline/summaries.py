@@ -21,6 +21,8 @@ LENGTH_MAX = 240
 
 def one_line(text: str, length: int = LENGTH_MAX) -> str:
     """Return `text` on one line, cut to `length` characters."""
+    if len(text) <= length and text.isprintable():
+        return text
     line = " ".join(text[: length * 4].split())
     return line if len(line) <= length else line[: length - 1] + "…"
 
