@@ -39,7 +39,7 @@ def up(
     data: Annotated[str | None, Parameter(help="Where everything is kept.")] = None,
     bus_port: Annotated[int, Parameter(help="The port of the bus on 127.0.0.1; 0 takes a free one.")] = 0,
     console_port: Annotated[int | None, Parameter(help="The port of the console. There is no console yet; this says so.")] = None,
-    console: Annotated[bool, Parameter(negative="--no-console", help="Whether to run the console, once there is one.")] = True,
+    no_console: Annotated[bool, Parameter(help="Run no console. There is none yet.")] = False,
     node: Annotated[str | None, Parameter(help="The name of the node. Default: this machine's.")] = None,
     label: Label = None,
     capacity: Capacity = None,
@@ -61,10 +61,8 @@ def up(
         allow_unsafe_sync=allow_unsafe_sync,
         leave_running=not stop_running,
     )
-    if console_port is not None:
-        ctx.out.note(f"There is no console yet; port {port('--console-port', console_port)} stays free.")
-    elif not console:
-        ctx.out.note("There is no console yet, so --no-console changes nothing.")
+    if console_port is not None and not no_console:
+        ctx.out.warn(f"there is no console yet; port {port('--console-port', console_port)} stays free")
     began = time.monotonic()
     with stack.owned(plan.data):
         try:
