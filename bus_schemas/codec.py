@@ -170,11 +170,13 @@ def body_hash(type_: str, body: msgspec.Raw) -> str:
 
 
 def _depth_is_over(value: Any, limit: int) -> bool:
-    inside = [value]
+    """Return whether more than `limit` objects and lists stand inside each other in `value`."""
+    level = [value]
     for _ in range(limit + 1):
-        inside = [inner for outer in inside if isinstance(outer, (dict, list)) for inner in (outer.values() if isinstance(outer, dict) else outer)]
-        if not inside:
+        level = [inner for inner in level if isinstance(inner, (dict, list))]
+        if not level:
             return False
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
     return True
 
 
