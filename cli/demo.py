@@ -114,10 +114,10 @@ class Demo:
         if receipt.status is ActionStatus.REFUSED:
             raise Failure(receipt.reason_code or UNEXPECTED, f"{type_of(command)} was refused: {receipt.message}", action=receipt.action)
         took_ms = (time.monotonic() - began) * 1000
+        made = receipts.name_of(receipt)
+        parts = [str(receipt.status), receipt.action, made if made != receipt.action else "", f"on {receipt.node}" if receipt.node else ""]
         self._story.say(f"$ {said}", "bold")
-        self._story.say(
-            f"{receipt.status}  {receipt.action}  {receipts.name_of(receipt)}{f'  on {receipt.node}' if receipt.node else ''}  ({took_ms:.0f} ms)"
-        )
+        self._story.say(f"{'  '.join(part for part in parts if part)}  ({took_ms:.0f} ms)")
         return receipt
 
     async def _catalogue(self, client: CommandClient) -> str:

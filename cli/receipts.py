@@ -50,7 +50,7 @@ def name_of(receipt: Receipt) -> str:
 def as_line(receipt: Receipt, *, about: str, dry_run: bool) -> str:
     """Return the receipt in one line: status, action, type, and what it is about."""
     status = f"would be {receipt.status}" if dry_run else str(receipt.status)
-    parts = [status, receipt.action if not dry_run else "", receipt.type, about]
+    parts = [status, receipt.action if not dry_run else "", receipt.type, about if about != receipt.action else ""]
     if receipt.node is not None and receipt.node != about:
         parts.append(f"on {receipt.node}")
     if receipt.revision is not None:

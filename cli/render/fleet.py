@@ -8,7 +8,7 @@ from typing import Any
 
 from cli.render.catalogue import cell_line
 from cli.table import Column, Table, marked
-from cli.text import ago, cell, moment
+from cli.text import ago, between, cell, moment
 
 View = Mapping[str, Any]
 
@@ -59,7 +59,8 @@ def gates(items: Iterable[View], now: datetime) -> Table:
     """Return the table of gates that wait."""
     columns = (Column("ORCHESTRATION", "id"), Column("GATE"), Column("PHASE"), Column("FEATURE"), Column("WAITS", "number"), Column("TO JUDGE"))
     rows = tuple(
-        (cell(g["orchestration"]), cell(g["gate"]), cell(g["phase"]), cell(g["feature"]), ago(g["since"], now), cell(g["subject"])) for g in items
+        (cell(g["orchestration"]), cell(g["gate"]), cell(g["phase"]), cell(g["feature"]), between(g["since"], None, now), cell(g["subject"]))
+        for g in items
     )
     return Table(columns, rows)
 
@@ -67,7 +68,7 @@ def gates(items: Iterable[View], now: datetime) -> Table:
 def gate(g: View, now: datetime) -> list[str]:
     """Return the lines of a gate: what is to be judged, and how."""
     phase = f" of phase {g['phase']}" if g["phase"] else ""
-    head = [f"{cell(g['orchestration'])}  {cell(g['feature'])}", f"  gate {cell(g['gate'])}{phase}, waits since {ago(g['since'], now)}", ""]
+    head = [f"{cell(g['orchestration'])}  {cell(g['feature'])}", f"  gate {cell(g['gate'])}{phase}, waits for {between(g['since'], None, now)}", ""]
     body = [f"  {cell_line(line)}" for line in str(g["subject"]).split("\n")]
     answer = [f"  qd gate approve {g['orchestration']}", f"  qd gate reject {g['orchestration']} --feedback TEXT"]
     return [*head, *body, "", *answer]

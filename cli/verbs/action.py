@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from bus_schemas import ids
 from cli.arguments import safe, since_time
-from cli.context import Ctx
+from cli.context import Ctx, ProjectFilter
 from cli.failure import usage
 from cli.render import fleet
 
@@ -18,7 +18,7 @@ app = App(name="action", help="Requests and what became of them, refused ones to
 @app.command
 async def ls(
     *,
-    project: Annotated[str | None, Parameter(help="Only of this project.")] = None,
+    project: ProjectFilter = None,
     orchestration: Annotated[str | None, Parameter(help="Only about this orchestration.")] = None,
     status: Annotated[str | None, Parameter(help="Only refused, accepted, completed or failed ones.")] = None,
     since: Annotated[str | None, Parameter(help="Only newer ones: a duration like 24h, or a time.")] = None,

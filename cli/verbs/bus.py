@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -11,6 +11,10 @@ from cli.exits import UNREACHABLE, UNSAFE_SYNC, Exit
 from cli.failure import Failure, usage
 from cli.table import Column, Table
 from cli.text import cell
+
+if TYPE_CHECKING:
+    from bus.bootstrap import Sync
+    from bus.connection import Bus
 
 app = App(name="bus", help="The bus: its streams, made and looked at.")
 
@@ -30,13 +34,13 @@ async def init(
     from bus.bootstrap import REPLICAS_SAFE, Sync, ensure_all
     from bus.connection import ApiFailure
     from bus.errors import Unavailable
-    from bus.sync import BadMonitor, detect_sync
+    from bus.sync import BadMonitor
 
     if replicas not in REPLICAS:
         raise usage(f"--replicas {replicas} is not possible: {', '.join(map(str, REPLICAS))}")
     bus = await ctx.bus()
     try:
-        sync = await detect_sync(bus, monitor)
+        sync = await _sync(bus, monitor)
         safe = sync is Sync.ALWAYS or replicas >= REPLICAS_SAFE
         if not safe and not allow_unsafe_sync and not dry_run:
             found = "does not sync every write" if sync is Sync.UNSAFE else "does not show how it syncs"
@@ -54,6 +58,21 @@ async def init(
         ctx.out.table(Table(columns, tuple((cell(i["thing"]), cell(i["done"]), cell(i["detail"])) for i in items)), empty="")
         ctx.out.note(f"sync {sync}" + ("" if safe else ": acknowledged work could be lost when the power goes"))
     return Exit.WOULD_CHANGE if dry_run and any(change.done == "differs" for change in changes) else Exit.DONE
+
+
+async def _sync(bus: Bus, monitor: str | None) -> Sync:
+    """Return how the server writes: as it says itself, else as it was noted before."""
+    from bus.bootstrap import Sync, sync_of
+    from bus.connection import ApiFailure
+    from bus.sync import detect_sync
+
+    found = await detect_sync(bus, monitor)
+    if found is not Sync.UNKNOWN:
+        return found
+    try:
+        return await sync_of(bus)
+    except ApiFailure:
+        return Sync.UNKNOWN  # there is no ledger yet to note it on
 
 
 @app.command

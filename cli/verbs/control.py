@@ -9,14 +9,12 @@ from cyclopts import Parameter
 from bus_schemas import ids
 from bus_schemas.commands import Cancel, Pause, PauseMode, Resume, Retry
 from cli.arguments import safe
-from cli.context import Ctx
+from cli.context import Ctx, OrchestrationArgument
 from cli.writing import Write, confirm, write
-
-Id = Annotated[str, Parameter(name="ID")]
 
 
 async def pause(
-    name: Id,
+    name: OrchestrationArgument,
     /,
     *,
     mode: Annotated[Literal["drain", "stop"], Parameter(help="drain lets running runs end; stop stops them, and they do not count.")] = "drain",
@@ -30,17 +28,17 @@ async def pause(
     return await write(ctx, Pause(orchestration=safe(ids.orchestration_id, name), mode=PauseMode(mode)), write_)
 
 
-async def resume(name: Id, /, *, write_: Write | None = None, ctx: Ctx) -> int:
+async def resume(name: OrchestrationArgument, /, *, write_: Write | None = None, ctx: Ctx) -> int:
     """Resume a paused orchestration exactly where it stood."""
     return await write(ctx, Resume(orchestration=safe(ids.orchestration_id, name)), write_)
 
 
-async def retry(name: Id, /, *, write_: Write | None = None, ctx: Ctx) -> int:
+async def retry(name: OrchestrationArgument, /, *, write_: Write | None = None, ctx: Ctx) -> int:
     """Retry what failed of a blocked orchestration, with fresh attempts."""
     return await write(ctx, Retry(orchestration=safe(ids.orchestration_id, name)), write_)
 
 
-async def cancel(name: Id, /, *, write_: Write | None = None, ctx: Ctx) -> int:
+async def cancel(name: OrchestrationArgument, /, *, write_: Write | None = None, ctx: Ctx) -> int:
     """Cancel an orchestration for good; its runs are stopped.
 
     Needs --yes, or a typed confirmation on a terminal.

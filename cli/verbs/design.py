@@ -10,7 +10,7 @@ from bus_schemas import ids
 from bus_schemas.commands import CommentAdd, DesignAdd, DesignEdit, DesignMark, DesignMove
 from bus_schemas.entities import Complexity, DesignStatus
 from cli.arguments import document, safe
-from cli.context import Ctx
+from cli.context import Ctx, DesignArgument, ProjectArgument, ProjectFilter
 from cli.render import catalogue
 from cli.writing import Write, write
 
@@ -22,7 +22,7 @@ Status = Literal["draft", "in_review", "approved", "archived"]
 
 @app.command
 async def add(
-    project: str,
+    project: ProjectArgument,
     /,
     *,
     title: Annotated[str, Parameter(allow_leading_hyphen=True, help="Its title, which is also the name of the feature.")],
@@ -41,7 +41,7 @@ async def add(
 
 @app.command
 async def edit(
-    design: str,
+    design: DesignArgument,
     /,
     *,
     title: Annotated[str | None, Parameter(allow_leading_hyphen=True, help="Another title.")] = None,
@@ -59,7 +59,7 @@ async def edit(
 
 @app.command
 async def mark(
-    design: str,
+    design: DesignArgument,
     marker: str,
     /,
     *,
@@ -73,13 +73,15 @@ async def mark(
 
 
 @app.command
-async def move(design: str, status: Status, /, *, write_: Write | None = None, ctx: Ctx) -> int:
+async def move(design: DesignArgument, status: Status, /, *, write_: Write | None = None, ctx: Ctx) -> int:
     """Move a design to another status."""
     return await write(ctx, DesignMove(design=safe(ids.design_id, design), status=DesignStatus(status)), write_)
 
 
 @app.command
-async def comment(design: str, text: Annotated[str, Parameter(allow_leading_hyphen=True)], /, *, write_: Write | None = None, ctx: Ctx) -> int:
+async def comment(
+    design: DesignArgument, text: Annotated[str, Parameter(allow_leading_hyphen=True)], /, *, write_: Write | None = None, ctx: Ctx
+) -> int:
     """Add a comment to a design."""
     return await write(ctx, CommentAdd(target=safe(ids.design_id, design), body=text), write_)
 
@@ -87,7 +89,7 @@ async def comment(design: str, text: Annotated[str, Parameter(allow_leading_hyph
 @app.command
 async def ls(
     *,
-    project: Annotated[str | None, Parameter(help="Only of this project.")] = None,
+    project: ProjectFilter = None,
     limit: Annotated[int | None, Parameter(help="At most so many.")] = None,
     after: Annotated[str | None, Parameter(help="Go on after this id (`next` of the page before).")] = None,
     ctx: Ctx,
@@ -101,7 +103,7 @@ async def ls(
 
 
 @app.command
-async def show(design: str, /, *, ctx: Ctx) -> None:
+async def show(design: DesignArgument, /, *, ctx: Ctx) -> None:
     """Show a design: what it lacks, its text and its comments."""
     found = await ctx.find("design", safe(ids.design_id, design))
     if not ctx.out.one("design", found, found["id"]):

@@ -7,7 +7,7 @@ from typing import Literal
 from cyclopts import App
 
 from bus_schemas.commands import FlagSet
-from cli.context import Ctx
+from cli.context import Ctx, FlagArgument
 from cli.render import fleet
 from cli.writing import Write, write
 
@@ -23,6 +23,6 @@ async def ls(*, ctx: Ctx) -> None:
 
 
 @app.command(name="set")
-async def set_(name: str, value: Literal["on", "off"], /, *, write_: Write | None = None, ctx: Ctx) -> int:
+async def set_(name: FlagArgument, value: Literal["on", "off"], /, *, write_: Write | None = None, ctx: Ctx) -> int:
     """Turn a flag on or off."""
-    return await write(ctx, FlagSet(flag=name, on=value == "on"), write_)
+    return await write(ctx, FlagSet(flag=name, on=value == "on"), write_, about=name)

@@ -9,17 +9,15 @@ from cyclopts import App, Parameter
 from bus_schemas import ids
 from bus_schemas.commands import GateApprove, GateReject
 from cli.arguments import safe
-from cli.context import Ctx
+from cli.context import Ctx, GateArgument, ProjectFilter
 from cli.render import fleet
 from cli.writing import Write, write
 
 app = App(name="gate", help="Where orchestrations wait for a human to judge.")
 
-Id = Annotated[str, Parameter(name="ID")]
-
 
 @app.command
-async def ls(*, project: Annotated[str | None, Parameter(help="Only of this project.")] = None, ctx: Ctx) -> None:
+async def ls(*, project: ProjectFilter = None, ctx: Ctx) -> None:
     """List the gates that wait, oldest first."""
     slug = None if project is None else safe(ids.project_id, project)
     answer = await ctx.ask("gates", project=slug)
@@ -28,7 +26,7 @@ async def ls(*, project: Annotated[str | None, Parameter(help="Only of this proj
 
 
 @app.command
-async def show(name: Id, /, *, ctx: Ctx) -> None:
+async def show(name: GateArgument, /, *, ctx: Ctx) -> None:
     """Show what is to be judged at the gate of an orchestration."""
     found = await ctx.find("gate", safe(ids.orchestration_id, name))
     if not ctx.out.one("gate", found, found["orchestration"]):
@@ -38,7 +36,7 @@ async def show(name: Id, /, *, ctx: Ctx) -> None:
 
 @app.command
 async def approve(
-    name: Id,
+    name: GateArgument,
     /,
     *,
     note: Annotated[str, Parameter(allow_leading_hyphen=True, help="A remark for the record.")] = "",
@@ -51,7 +49,7 @@ async def approve(
 
 @app.command
 async def reject(
-    name: Id,
+    name: GateArgument,
     /,
     *,
     feedback: Annotated[str, Parameter(allow_leading_hyphen=True, help="What must be done better; it reaches the next prompt.")],

@@ -8,19 +8,18 @@ from cyclopts import Parameter
 
 from bus_schemas import ids
 from cli.arguments import any_id, safe
-from cli.context import Ctx
+from cli.context import Ctx, OrchestrationArgument
 from cli.failure import usage
 from cli.render import history
 from cli.text import harmless
 from cli.verbs.orchestration import position
 
-Id = Annotated[str, Parameter(name="ID")]
 LIMIT_DEFAULT = 500
 NEWS_WAIT_S = 2.0
 
 
 async def timeline(
-    name: Id,
+    name: OrchestrationArgument,
     /,
     *,
     follow: Annotated[bool, Parameter(name=["--follow", "-F"], help="Go on until the orchestration ends.")] = False,
@@ -50,7 +49,7 @@ async def timeline(
 
 
 async def logs(
-    name: Id,
+    name: OrchestrationArgument,
     /,
     *,
     run: Annotated[str | None, Parameter(help="Only of this run, like shop-o12-r7 or r7.")] = None,

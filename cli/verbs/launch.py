@@ -9,8 +9,9 @@ from cyclopts import Parameter
 from bus_schemas import ids
 from bus_schemas.commands import Launch
 from bus_schemas.policy import SECTIONS, Preset, Role
+from cli import completing
 from cli.arguments import document, json_or_text, object_of, pairs, safe
-from cli.context import Ctx
+from cli.context import Ctx, DesignArgument
 from cli.exits import Exit
 from cli.failure import usage
 from cli.writing import Write
@@ -19,14 +20,16 @@ POLICY_BYTES_MAX = 64 * 1024
 
 
 async def launch(
-    design: str,
+    design: DesignArgument,
     /,
     *,
-    node: Annotated[str, Parameter(help="Where to run it; auto takes the least loaded node that fits.")],
+    node: Annotated[str, Parameter(completer=completing.nodes, help="Where to run it; auto takes the least loaded node that fits.")],
     feature: Annotated[
         str | None, Parameter(allow_leading_hyphen=True, help="Its name, which makes the branch's. Default: the design's title.")
     ] = None,
-    ticket: Annotated[list[str] | None, Parameter(help="A ticket to take up; may be repeated. Without any the launch is design only.")] = None,
+    ticket: Annotated[
+        list[str] | None, Parameter(completer=completing.tickets, help="A ticket to take up; may be repeated. Without any the launch is design only.")
+    ] = None,
     preset: Annotated[str | None, Parameter(help="strict, balanced (default) or fast.")] = None,
     model: Annotated[list[str] | None, Parameter(help="MODEL for all roles, or ROLE=MODEL; may be repeated. `shell` needs no agent CLI.")] = None,
     set_: Annotated[
@@ -101,6 +104,7 @@ async def _to_the_end(ctx: Ctx, command: Launch, options: Write) -> int:
     from cli import following, submission
     from cli.exits import UNREACHABLE, WAITED_TOO_LONG
     from cli.failure import Failure
+    from cli.render.orchestrations import next_steps
     from cli.verbs.orchestration import not_complete
 
     receipt = await submission.submit(ctx, command, options)
@@ -116,7 +120,9 @@ async def _to_the_end(ctx: Ctx, command: Launch, options: Write) -> int:
     except Failure as failure:
         if failure.code in (WAITED_TOO_LONG, UNREACHABLE):
             submission.show(ctx, receipt, None, warned=True)
-            raise Failure(failure.code, failure.message, hint=failure.hint, action=receipt.action, exit_code=Exit.WAITED_TOO_LONG) from failure
+            steps = next_steps(view) if view else []
+            hint = f"It waits for you: {steps[0]}" if steps else failure.hint
+            raise Failure(failure.code, failure.message, hint=hint, action=receipt.action, exit_code=Exit.WAITED_TOO_LONG) from failure
         raise
     ctx.out.progress("")
     final = submission.receipt_from(await ctx.ask("action", id=receipt.action))

@@ -7,7 +7,7 @@ from cyclopts import App
 from bus_schemas import ids
 from bus_schemas.commands import NodeCordon, NodeUncordon
 from cli.arguments import safe
-from cli.context import Ctx
+from cli.context import Ctx, NodeArgument
 from cli.render import fleet
 from cli.writing import Write, write
 
@@ -23,7 +23,7 @@ async def ls(*, ctx: Ctx) -> None:
 
 
 @app.command
-async def show(node: str, /, *, ctx: Ctx) -> None:
+async def show(node: NodeArgument, /, *, ctx: Ctx) -> None:
     """Show a node with its agents and the models they take."""
     found = await ctx.find("node", safe(ids.node_id, node))
     if not ctx.out.one("node", found, found["id"]):
@@ -32,12 +32,12 @@ async def show(node: str, /, *, ctx: Ctx) -> None:
 
 
 @app.command
-async def cordon(node: str, /, *, write_: Write | None = None, ctx: Ctx) -> int:
+async def cordon(node: NodeArgument, /, *, write_: Write | None = None, ctx: Ctx) -> int:
     """Give a node no new work; what runs goes on."""
     return await write(ctx, NodeCordon(node=safe(ids.node_id, node)), write_)
 
 
 @app.command
-async def uncordon(node: str, /, *, write_: Write | None = None, ctx: Ctx) -> int:
+async def uncordon(node: NodeArgument, /, *, write_: Write | None = None, ctx: Ctx) -> int:
     """Give a node work again."""
     return await write(ctx, NodeUncordon(node=safe(ids.node_id, node)), write_)

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from bus_schemas import ids
 from cli.arguments import any_id, safe
-from cli.context import Ctx
+from cli.context import Ctx, OrchestrationArgument, ProjectFilter
 from cli.exits import NOT_COMPLETE, Exit
 from cli.failure import Failure
 from cli.render import orchestrations
@@ -16,7 +16,7 @@ from cli.render import orchestrations
 
 async def ls(
     *,
-    project: Annotated[str | None, Parameter(help="Only of this project.")] = None,
+    project: ProjectFilter = None,
     status: Annotated[str | None, Parameter(help="Only in this status, like executing or complete.")] = None,
     limit: Annotated[int | None, Parameter(help="At most so many.")] = None,
     after: Annotated[str | None, Parameter(help="Go on after this id (`next` of the page before).")] = None,
@@ -32,7 +32,7 @@ async def ls(
 
 
 async def show(
-    name: Annotated[str, Parameter(name="ID")],
+    name: OrchestrationArgument,
     /,
     *,
     runs: Annotated[bool, Parameter(help="Show its runs instead of its plan.")] = False,
@@ -70,7 +70,7 @@ async def _show_other(kind: str, name: str, ctx: Ctx) -> None:
 
 
 async def watch(
-    name: Annotated[str, Parameter(name="ID")],
+    name: OrchestrationArgument,
     /,
     *,
     exit_status: Annotated[bool, Parameter(help="Exit 7 when it ends other than complete.")] = False,

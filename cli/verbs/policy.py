@@ -11,7 +11,7 @@ from bus_schemas import ids
 from bus_schemas.policy import PRESETS, SECTIONS, Policy, PolicyError, check_hash, policy_hash, whole
 from bus_schemas.reasons import Reason
 from cli.arguments import document, object_of, safe
-from cli.context import Ctx
+from cli.context import Ctx, OrchestrationArgument
 from cli.failure import Failure
 from cli.table import Column, Table
 from cli.text import cell, short_hash
@@ -45,7 +45,7 @@ async def hash_(file: Annotated[str, Parameter(allow_leading_hyphen=True)], /, *
 
 @app.command
 async def show(
-    name: Annotated[str, Parameter(name="ID")],
+    name: OrchestrationArgument,
     /,
     *,
     at_launch: Annotated[bool, Parameter(help="The snapshot of the launch instead of the active policy.")] = False,

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 from bus_schemas import ids
 from bus_schemas.commands import ProjectAdd, ProjectEdit
 from cli.arguments import safe
-from cli.context import Ctx
+from cli.context import Ctx, ProjectArgument
 from cli.render import catalogue
 from cli.writing import Write, write
 
@@ -38,7 +38,7 @@ async def add(
 
 @app.command
 async def edit(
-    project: str,
+    project: ProjectArgument,
     /,
     *,
     repo: Annotated[str | None, Parameter(help="Another path or URL.")] = None,
@@ -64,7 +64,7 @@ async def ls(*, ctx: Ctx) -> None:
 
 
 @app.command
-async def show(project: str, /, *, ctx: Ctx) -> None:
+async def show(project: ProjectArgument, /, *, ctx: Ctx) -> None:
     """Show a project."""
     found = await ctx.find("project", safe(ids.project_id, project))
     if not ctx.out.one("project", found, found["id"]):

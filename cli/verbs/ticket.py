@@ -10,7 +10,7 @@ from bus_schemas import ids
 from bus_schemas.commands import CommentAdd, TicketAdd, TicketEdit, TicketMove
 from bus_schemas.entities import Priority, TicketStatus
 from cli.arguments import document, safe
-from cli.context import Ctx
+from cli.context import Ctx, ProjectArgument, ProjectFilter, TicketArgument
 from cli.render import catalogue
 from cli.writing import Write, write
 
@@ -25,7 +25,7 @@ BODY_BYTES_MAX = 16 * 1024
 
 @app.command
 async def add(
-    project: str,
+    project: ProjectArgument,
     /,
     *,
     title: Annotated[str, Parameter(allow_leading_hyphen=True, help="Its title.")],
@@ -48,7 +48,7 @@ async def add(
 
 @app.command
 async def edit(
-    ticket: str,
+    ticket: TicketArgument,
     /,
     *,
     title: Annotated[str | None, Parameter(allow_leading_hyphen=True, help="Another title.")] = None,
@@ -70,13 +70,15 @@ async def edit(
 
 
 @app.command
-async def move(ticket: str, status: Status, /, *, write_: Write | None = None, ctx: Ctx) -> int:
+async def move(ticket: TicketArgument, status: Status, /, *, write_: Write | None = None, ctx: Ctx) -> int:
     """Move a ticket to another status."""
     return await write(ctx, TicketMove(ticket=safe(ids.ticket_id, ticket), status=TicketStatus(status)), write_)
 
 
 @app.command
-async def comment(ticket: str, text: Annotated[str, Parameter(allow_leading_hyphen=True)], /, *, write_: Write | None = None, ctx: Ctx) -> int:
+async def comment(
+    ticket: TicketArgument, text: Annotated[str, Parameter(allow_leading_hyphen=True)], /, *, write_: Write | None = None, ctx: Ctx
+) -> int:
     """Add a comment to a ticket."""
     return await write(ctx, CommentAdd(target=safe(ids.ticket_id, ticket), body=text), write_)
 
@@ -84,7 +86,7 @@ async def comment(ticket: str, text: Annotated[str, Parameter(allow_leading_hyph
 @app.command
 async def ls(
     *,
-    project: Annotated[str | None, Parameter(help="Only of this project.")] = None,
+    project: ProjectFilter = None,
     design: Annotated[str | None, Parameter(help="Only of this design.")] = None,
     limit: Annotated[int | None, Parameter(help="At most so many.")] = None,
     after: Annotated[str | None, Parameter(help="Go on after this id (`next` of the page before).")] = None,
@@ -100,7 +102,7 @@ async def ls(
 
 
 @app.command
-async def show(ticket: str, /, *, ctx: Ctx) -> None:
+async def show(ticket: TicketArgument, /, *, ctx: Ctx) -> None:
     """Show a ticket with its text and its comments."""
     found = await ctx.find("ticket", safe(ids.ticket_id, ticket))
     if not ctx.out.one("ticket", found, found["id"]):
