@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from bus_schemas.entities import Complexity
@@ -138,6 +139,7 @@ def _below(lines: tuple[Line, ...], index: int, level: int) -> tuple[Line, ...]:
     return lines[index + 1 : end]
 
 
+@lru_cache(maxsize=64)  # the same design is launched again and again
 def phase_problems(body: str) -> tuple[str, ...]:
     """Return what keeps the phases of a body from being run in order: none at all, a gap, a repeat."""
     numbers = [phase.number for phase in phases(body)]
