@@ -65,7 +65,10 @@ def _call(rest: list[str], out: Output) -> int:
         return _verb(rest, out)
     except BadId as error:
         raise Failure(Reason.INVALID_PAYLOAD, str(error), hint="Nothing was sent; correct the id.") from error
-    except (Failure, BrokenPipeError, KeyboardInterrupt):
+    except Failure as failure:
+        failure.hint = failure.hint.replace("VERB", rest[0] if rest else "")
+        raise
+    except (BrokenPipeError, KeyboardInterrupt):
         raise
     except Exception as error:
         if out.options.verbose:

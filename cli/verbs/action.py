@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -12,6 +12,8 @@ from cli.context import Ctx, ProjectFilter
 from cli.failure import usage
 from cli.render import fleet
 
+Status = Literal["refused", "accepted", "completed", "failed"]
+
 app = App(name="action", help="Requests and what became of them, refused ones too.")
 
 
@@ -20,7 +22,7 @@ async def ls(
     *,
     project: ProjectFilter = None,
     orchestration: Annotated[str | None, Parameter(help="Only about this orchestration.")] = None,
-    status: Annotated[str | None, Parameter(help="Only refused, accepted, completed or failed ones.")] = None,
+    status: Annotated[Status | None, Parameter(help="Only these.")] = None,
     since: Annotated[str | None, Parameter(help="Only newer ones: a duration like 24h, or a time.")] = None,
     limit: Annotated[int | None, Parameter(help="At most so many.")] = None,
     after: Annotated[str | None, Parameter(help="Go on after this id (`next` of the page before).")] = None,

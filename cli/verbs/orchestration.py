@@ -13,6 +13,8 @@ from cli.exits import NOT_COMPLETE, Exit
 from cli.failure import Failure
 from cli.render import orchestrations
 
+NONE_YET = "No orchestration yet: qd launch DESIGN --node auto"
+
 
 async def ls(
     *,
@@ -25,10 +27,21 @@ async def ls(
     """List the orchestrations, newest first, finished ones too."""
     slug = None if project is None else safe(ids.project_id, project)
     last = None if after is None else safe(ids.orchestration_id, after)
-    answer = await ctx.ask("orchestrations", project=slug, status=status, limit=limit, after=last)
+    answer = await ctx.ask("orchestrations", project=slug, status=_known(status), limit=limit, after=last)
     if not ctx.out.many("orchestration", answer, "id"):
-        ctx.out.table(orchestrations.table(answer["items"], ctx.out.now), empty="No orchestration yet: qd launch DESIGN --node auto")
+        ctx.out.table(orchestrations.table(answer["items"], ctx.out.now), empty="No orchestration." if project or status or after else NONE_YET)
         ctx.more(answer)
+
+
+def _known(status: str | None) -> str | None:
+    """Return a status that there is. Raises Failure (usage): an empty list must not hide a wrong word."""
+    if status is not None:
+        from bus_schemas.events import OrchestrationStatus
+        from cli.failure import usage
+
+        if status not in set(OrchestrationStatus):
+            raise usage(f"--status {status[:40]!a} is not one; there are {', '.join(OrchestrationStatus)}")
+    return status
 
 
 async def show(
