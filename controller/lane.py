@@ -245,7 +245,7 @@ class Lane:
             if batch.decisions:
                 batch.mark_dispatched(self._marks(self.project))
                 try:
-                    message = await self._ledger.append(self.project, batch.decisions, batch.encoded)
+                    message = await self._ledger.append(self.project, batch.decisions, batch.encoded, batch.state)
                 except Conflict as conflict:
                     log.info("%s; deciding %d items again", conflict, len(taken))
                     self._urgent.extendleft(reversed(taken))

@@ -22,7 +22,7 @@ from bus_schemas import codec, subjects
 from bus_schemas.decisions import CORE_VERSION, Decision, LedgerMessage
 from bus_schemas.ids import PLANE
 from controller.idempotency import KeyIndex
-from controller.project import Aggregate, fold
+from controller.project import Aggregate, fold, settled
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Ledger:
         if message.prev != head.sha256:
             self._stop(project, f"ledger message {stored.seq} does not follow {head.seq}: the chain of hashes is broken")
             return None
-        self._fold(message, stored.seq, codec.body_sha256(stored.data))
+        self._take(fold(self.state(project), message, stored.seq), message, stored.seq, codec.body_sha256(stored.data))
         return message
 
     def _stop(self, project: str, reason: str) -> None:
@@ -137,14 +137,14 @@ class Ledger:
         log.critical("project %s is stopped: %s", project, reason)
         self.stopped[project] = reason
 
-    def _fold(self, message: LedgerMessage, seq: int, sha256: str) -> None:
-        self.states[message.project] = fold(self.state(message.project), message, seq)
+    def _take(self, state: Aggregate, message: LedgerMessage, seq: int, sha256: str) -> None:
+        self.states[message.project] = state
         self.heads[message.project] = Head(seq, sha256)
         self.keys.add(message)
         self.position_seq = max(self.position_seq, seq)
 
-    async def append(self, project: str, decisions: Sequence[Decision], encoded: list[msgspec.Raw]) -> LedgerMessage:
-        """Append decisions made on the current head, fold them, and return the message.
+    async def append(self, project: str, decisions: Sequence[Decision], encoded: list[msgspec.Raw], after: Aggregate) -> LedgerMessage:
+        """Append decisions made on the current head and return the message; `after` is the state they lead to.
 
         Raises Conflict after folding what came in between (decide again); waits as long as the outcome is unknown.
         """
@@ -183,7 +183,7 @@ class Ledger:
                 core=frame.core,
                 decisions=tuple(decisions),
             )
-            self._fold(message, ack.seq, codec.body_sha256(data))
+            self._take(settled(after, message, ack.seq), message, ack.seq, codec.body_sha256(data))
             return message
 
     async def _look(self, project: str, batch: str) -> tuple[LedgerMessage | None, bool]:

@@ -187,6 +187,22 @@ def fold(state: Aggregate, message: LedgerMessage, seq: int) -> Aggregate:
     return state
 
 
+def settled(state: Aggregate, message: LedgerMessage, seq: int) -> Aggregate:
+    """Return a state on which a message was decided, now that it is stored at `seq`: its receipts have their positions.
+
+    Equal to the fold of the message on the state before (a test holds it to that), and much cheaper.
+    """
+    row = 0
+    for decision in message.decisions:
+        if decision.action is not None:
+            receipt = state.actions.get(decision.action.id)
+            if receipt is not None:
+                state = replace(state, actions=state.actions.insert(receipt.action, replace(receipt, position=str(Position(seq, row)))))
+            row += 1
+        row += len(decision.events)
+    return state
+
+
 def replay(project: str, messages: Iterable[tuple[int, LedgerMessage]]) -> Aggregate:
     """Return the state after all messages of a subject, given as (sequence, message) in order."""
     state = Aggregate(project)

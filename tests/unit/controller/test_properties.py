@@ -25,7 +25,7 @@ from controller.draft import Context
 from controller.lane import Batch, CommandItem
 from controller.ledger import Ledger
 from controller.orchestration import Orchestration
-from controller.project import Aggregate, fold, replay
+from controller.project import Aggregate, fold, fold_decision, replay, settled
 from controller.reports import Repeated
 from tests.unit.controller.world import SHELL, T0, World
 
@@ -229,6 +229,10 @@ class Decider:
         self.seen = len(self.log.messages)
         assert not self.ledger.stopped
 
+    def settles_to_the_fold(self, batch: Batch, data: bytes, seq: int) -> bool:
+        message = codec.decode_ledger(data)
+        return settled(batch.state, message, seq) == fold(self.ledger.state(batch.project), message, seq)
+
     def decide(self, project: str, items: list[CommandItem], *, seed: bytes) -> bool:
         """Decide a batch; return whether it was stored (or needed nothing)."""
         context = Context(T0, seed, self.ledger.plane, frozenset({"n1"}), {})
@@ -249,7 +253,9 @@ class Decider:
             "core": 1,
             "decisions": batch.encoded,
         }
-        return self.log.append(subjects.ledger(project), codec.encode(message), head.seq) is not None
+        seq = self.log.append(subjects.ledger(project), codec.encode(message), head.seq)
+        assert seq is None or self.settles_to_the_fold(batch, codec.encode(message), seq)
+        return seq is not None
 
 
 def item_of(command: c.Command, key: str, index: int) -> CommandItem:
@@ -305,6 +311,20 @@ def test_of_two_deciders_racing_over_repeated_commands_each_key_is_decided_once(
             assert (cause.project, cause.key) not in first, "decided twice"
             first[cause.project, cause.key] = cause.body_hash
     assert set(first) >= {("plane", "p"), ("shop", "k2"), ("shop", "k3"), ("nope", "k1")}
+
+
+@HISTORY
+@given(st.integers(0, 2**32))
+def test_the_state_that_a_batch_was_decided_on_is_the_fold_of_what_was_stored(seed: int) -> None:
+    world = random_history(random.Random(seed), 60)
+    own = [(seq, message) for seq, message in world.ledger if message.project == "shop"]
+    state = Aggregate("shop")
+    for seq, message in own:
+        overlay = state
+        for decision in message.decisions:
+            overlay = fold_decision(overlay, decision, None)
+        state = fold(state, message, seq)
+        assert settled(overlay, message, seq) == state
 
 
 def test_a_ledger_that_was_tampered_with_stops_its_project_loudly_and_no_other() -> None:
