@@ -141,7 +141,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Read the issues with `qd timeline ID`; change the design and launch again.",
     ),
     Reason.QUOTA_EXHAUSTED: Explanation("The provider's usage limit is reached.", "It resumes at the reset time, or by `qd resume`."),
-    Reason.BUDGET_EXHAUSTED: Explanation("The orchestration's budget is reached.", "Raise the budget with `qd policy set`, then `qd resume`."),
+    Reason.BUDGET_EXHAUSTED: Explanation(
+        "The orchestration's budget is reached.",
+        "`qd resume` continues it; launch the next one with a larger `flow.budget_usd` or `flow.budget_tokens`.",
+    ),
     Reason.CONSENSUS_DISAGREEMENT: Explanation(
         "The two reviewers disagree.", "`qd gate show ID` shows both verdicts; approve (pass) or reject (gaps)."
     ),

@@ -65,6 +65,7 @@ PURE = (
     "timeline.changes",
     "timeline.projection",
     "timeline.summaries",
+    *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted((ROOT / "cli" / "render").glob("[!_]*.py"))),
     "cli.exits",
     "cli.receipts",
     "cli.table",
