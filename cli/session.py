@@ -5,8 +5,10 @@ Owns the connection. Reading imports no more than `bus.connection`: what command
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -19,6 +21,8 @@ from cli.output import Output
 if TYPE_CHECKING:
     from bus.connection import Bus
     from cli.endpoint import Endpoint
+
+Result = TypeVar("Result")
 
 QUERY_TIMEOUT_S = 10.0
 WAIT_MARGIN_S = 5.0
@@ -90,14 +94,13 @@ class Session:
         if wait_s is not None:
             sent["wait_s"] = wait_s
             timeout_s = wait_s + WAIT_MARGIN_S
+        request = bus.request_raw(subjects.query(name), msgspec.json.encode(sent), timeout_s=timeout_s)
         try:
-            reply = await bus.request_raw(subjects.query(name), msgspec.json.encode(sent), timeout_s=timeout_s)
+            reply = await unless_refused(bus, request)
         except NotSent as error:
             who = "the timeline" if name in TIMELINE_QUERIES else "a controller"
             raise Failure(UNREACHABLE, f"the bus at {bus.url} is there, and {who} that answers {name!r} is not") from error
         except Unavailable as error:
-            if bus.failure is not None:
-                raise Failure(Reason.NOT_AUTHORIZED, f"the bus refused the query {name!r}: {bus.failure}") from error
             raise Failure(UNREACHABLE, str(error)) from error
         return _decoded(name, reply.data)
 
@@ -116,6 +119,24 @@ class Session:
         """Say that a list goes on, if it does."""
         if answer.get("next"):
             self.out.note(f"there are more: --after {answer['next']}")
+
+
+async def unless_refused(bus: Bus, work: Coroutine[Any, Any, Result]) -> Result:
+    """Return what `work` on a connection returns; ends it at once when the server refuses us, which it says without an answer.
+
+    Raises Failure (not authorized) then, and else what `work` raises.
+    """
+    task, closed = asyncio.ensure_future(work), asyncio.ensure_future(bus.closed.wait())
+    try:
+        await asyncio.wait((task, closed), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Failure(Reason.NOT_AUTHORIZED, f"the bus at {bus.url} refused it: {bus.failure}")
+        return task.result()
+    finally:
+        closed.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
 
 
 def _decoded(name: str, data: bytes) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cli import folders, journal, receipts
 from cli.durations import parse_duration_s
 from cli.exits import OUTCOME_UNKNOWN, UNREACHABLE, WAITED_TOO_LONG, Exit
 from cli.failure import Failure, usage
-from cli.session import Session
+from cli.session import Session, unless_refused
 from cli.suggestions import nearest
 from cli.writing import Write
 
@@ -92,7 +92,7 @@ async def submit(session: Session, command: Command, options: Write) -> Receipt 
             if options.wait == "no" and not options.dry_run:
                 await _send(session, client, command, key, options, valid_for_s)
                 return None
-            receipt = await client.submit(
+            sending = client.submit(
                 command,
                 key,
                 reason=options.reason,
@@ -100,8 +100,9 @@ async def submit(session: Session, command: Command, options: Write) -> Receipt 
                 dry_run=options.dry_run,
                 timeout_s=session.options.timeout_s or RECEIPT_TIMEOUT_S,
             )
+            receipt = await unless_refused(bus, sending)
     except (TooLarge, NotSent, OutcomeUnknown, Unavailable, Rejected, asyncio.CancelledError) as error:
-        raise _not_answered(error, bus.failure, key, session) from error
+        raise _not_answered(error, key, session) from error
     if receipt.status is ActionStatus.REFUSED:
         await refused(session, receipt, dry_run=options.dry_run)
     return receipt
@@ -127,15 +128,13 @@ async def _send(session: Session, client: CommandClient, command: Command, key: 
         session.out.line(f"sent  {envelope.type}  {project}")
 
 
-def _not_answered(error: BaseException, denied: str | None, key: str, session: Session) -> BaseException:
+def _not_answered(error: BaseException, key: str, session: Session) -> BaseException:
     """Return the failure that an error of sending stands for."""
     if isinstance(error, asyncio.CancelledError):
         session.out.note(f"interrupted; the command may have been sent, ask again with --idempotency-key {key}")
         return error
     if isinstance(error, TooLarge):
         return Failure(Reason.TOO_LARGE, str(error))
-    if denied is not None:
-        return Failure(Reason.NOT_AUTHORIZED, f"the bus refused the command: {denied}")
     if isinstance(error, Rejected):
         return Failure(UNREACHABLE, f"the bus took nothing: {error}")
     if isinstance(error, NotSent):

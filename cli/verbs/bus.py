@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from cli.context import Ctx
 from cli.exits import UNREACHABLE, UNSAFE_SYNC, Exit
 from cli.failure import Failure, usage
+from cli.session import unless_refused
 from cli.table import Column, Table
 from cli.text import cell
 
@@ -40,12 +41,12 @@ async def init(
         raise usage(f"--replicas {replicas} is not possible: {', '.join(map(str, REPLICAS))}")
     bus = await ctx.bus()
     try:
-        sync = await _sync(bus, monitor)
+        sync = await unless_refused(bus, _sync(bus, monitor))
         safe = sync is Sync.ALWAYS or replicas >= REPLICAS_SAFE
         if not safe and not allow_unsafe_sync and not dry_run:
             found = "does not sync every write" if sync is Sync.UNSAFE else "does not show how it syncs"
             raise Failure(UNSAFE_SYNC, f"the server at {bus.url} {found}; nothing was changed")
-        changes = await ensure_all(bus, replicas=replicas, sync=sync, dry_run=dry_run)
+        changes = await unless_refused(bus, ensure_all(bus, replicas=replicas, sync=sync, dry_run=dry_run))
     except BadMonitor as error:
         raise usage(f"--monitor: {error}") from error
     except (Unavailable, ApiFailure) as error:
@@ -87,7 +88,7 @@ async def info(*, ctx: Ctx) -> None:
     items: list[dict[str, Any]] = []
     for spec in STREAMS:
         try:
-            found = await bus.api(f"STREAM.INFO.{spec.name}")
+            found = await unless_refused(bus, bus.api(f"STREAM.INFO.{spec.name}"))
         except ApiFailure as failure:
             items.append({"stream": spec.name, "missing": True, "detail": failure.description})
         except Unavailable as error:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from cli.context import Ctx
 from cli.exits import UNREACHABLE, Exit
 from cli.failure import Failure
+from cli.session import unless_refused
 from cli.text import cell
 
 BEHIND_MAX = 1000
@@ -69,10 +70,10 @@ async def _streams(ctx: Ctx) -> Check:
 
     bus = await ctx.connect()
     try:
-        changes = await ensure_all(bus, dry_run=True)
+        changes = await unless_refused(bus, ensure_all(bus, dry_run=True))
+    except Failure:
+        return Check("streams", "skip", "this identity may not look at them")
     except (Unavailable, ApiFailure) as error:
-        if bus.failure is not None:
-            return Check("streams", "skip", "this identity may not look at them")
         return Check("streams", "fail", str(error), "Is JetStream on? `qd bus init` makes the streams.")
     finally:
         await bus.close()
@@ -90,7 +91,8 @@ async def _controller(ctx: Ctx) -> list[Check]:
         return [Check("controller", "fail", failure.message, "Start one: `qd serve controller` (or `qd up`).")]
     sync = Check("sync", "ok", "every write is on disk before it is acknowledged")
     if status["sync"] != "always":
-        text = f"the bus writes {status['sync']}: acknowledged work could be lost when the power goes"
+        how = "syncs only now and then" if status["sync"] == "unsafe" else "does not show how it syncs"
+        text = f"the bus {how}: acknowledged work could be lost when the power goes"
         sync = Check("sync", "warn", text, "Set `sync_interval: always` in its jetstream block, then `qd bus init --monitor URL`.")
     active = Check("controller", "ok", f"{status['owner']} is active, at {status['position']}; {status['live']} orchestrations live")
     stopped = status["stopped_projects"]
@@ -118,12 +120,12 @@ async def _last_reasons(ctx: Ctx) -> list[str]:
     bus = await ctx.connect()
     found: list[str] = []
     try:
-        seq = int((await bus.api(f"STREAM.INFO.{DLQ}"))["state"]["last_seq"])
+        seq = int((await unless_refused(bus, bus.api(f"STREAM.INFO.{DLQ}")))["state"]["last_seq"])
         while seq > 0 and len(found) < DEAD_LETTERS_SHOWN:
             message = (await bus.api(f"STREAM.MSG.GET.{DLQ}", {"seq": seq}))["message"]
             found.append(_reason(message))
             seq -= 1
-    except (Unavailable, ApiFailure):
+    except (Unavailable, ApiFailure, Failure):
         return found  # this identity may not look, or they are gone: the count is told anyway
     finally:
         await bus.close()

@@ -140,3 +140,9 @@ def test_the_fleet_and_the_health_can_be_looked_at(deck: Deck) -> None:
     assert {flag["flag"] for flag in deck.json("flag", "ls")["items"]} >= {"cp.launch", "require_reason"}
     assert {stream["stream"] for stream in deck.json("bus", "info")["streams"]} >= {"CMD", "LEDGER", "REP"}
     assert deck.json("bus", "info")["sync"] == "always"
+
+
+def test_a_shell_completes_verbs_and_ids(launched: tuple[str, Path], deck: Deck) -> None:
+    assert "garden-o1\tGreeting" in deck.qd("__complete", "show", "gard").out.splitlines()
+    assert "deck" in deck.qd("__complete", "launch", "garden-d1", "--node", "").out.splitlines()
+    assert "complete" in deck.qd("completion", "bash").out
