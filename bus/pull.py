@@ -25,6 +25,8 @@ HEARTBEAT_S = 2.0
 EXPIRES_S = 20.0
 MISSED_HEARTBEATS = 2.5
 RETRY_S = 0.1
+UNANSWERED_S = 2.0
+"""For so long nobody may answer our requests, as while a server starts; after that the consumer does not exist."""
 
 
 class Delivery:
@@ -110,6 +112,7 @@ class PullLoop:
         self._wake = asyncio.Event()
         self._forget: Callable[[], None] | None = None
         self._gone: ConsumerGone | None = None
+        self._unanswered_since: float | None = None
         self._inbox = bus.nc.new_inbox()
         self._subscription: Subscription | None = None
         self._watchdog: asyncio.Task[None] | None = None
@@ -153,6 +156,8 @@ class PullLoop:
         self._heard = time.monotonic()
         headers = message.headers
         status = headers.get("Status") if headers else None
+        if status != "503":
+            self._unanswered_since = None
         if status is None or message.reply:
             self._outstanding = max(0, self._outstanding - 1)
             self._ready.append(Delivery(self._bus, message))
@@ -164,15 +169,25 @@ class PullLoop:
             return
         description = (headers or {}).get("Description", "")
         if status == "409" and ("Consumer Deleted" in description or "Consumer is push based" in description):
-            self._gone = ConsumerGone(f"{self.name}: {description}")
-            self._arrived.set()
+            self._outstanding = 0  # the watchdog asks again: it may be made anew
+            self._is_gone(description)
             return
+        if status == "503":
+            now = time.monotonic()
+            self._unanswered_since = self._unanswered_since or now
+            if now - self._unanswered_since > UNANSWERED_S:
+                self._unanswered_since = None
+                self._is_gone("nobody answers; there is no such consumer")
         # 404, 408, 409, 503: that request is over; what it still asked for is not coming
         left = int((headers or {}).get("Nats-Pending-Messages") or 0)
         self._outstanding = max(0, self._outstanding - left) if left else 0
         if status in ("409", "503"):
             await asyncio.sleep(RETRY_S)
         await self._pull()
+
+    def _is_gone(self, why: str) -> None:
+        self._gone = ConsumerGone(f"{self.name}: {why}")
+        self._arrived.set()
 
     async def _watch(self) -> None:
         while True:
@@ -193,12 +208,17 @@ class PullLoop:
         self._wake.set()
 
     async def batch(self, limit: int = 1024) -> list[Delivery]:
-        """Return what has come, at least one message and at most `limit`; waits for the first. Raises ConsumerGone."""
+        """Return what has come, at least one message and at most `limit`; waits for the first.
+
+        Raises ConsumerGone; calling again then waits for the consumer to be made anew.
+        """
         while not self._ready:
-            if self._gone:
-                raise self._gone
+            gone, self._gone = self._gone, None
+            if gone:
+                raise gone
             self._arrived.clear()
             await self._arrived.wait()
+        self._gone = None
         n = min(limit, len(self._ready))
         taken = [self._ready.popleft() for _ in range(n)]
         if self._outstanding + len(self._ready) <= self.want // 2:

@@ -209,13 +209,33 @@ async def test_the_next_message_of_a_subject_is_found_and_after_the_last_there_i
     assert await bus.last(subjects.LEDGER, subjects.ledger("missing")) is None
 
 
-async def test_a_pull_loop_says_that_its_consumer_is_gone(bus: Bus) -> None:
-    await ensure_consumer(bus, ConsumerSpec(subjects.LOG, "all", ("qd.log.>",), ack_wait_s=5.0, max_ack_pending=10))
+LINES = ConsumerSpec(subjects.LOG, "all", ("qd.log.>",), ack_wait_s=5.0, max_ack_pending=10)
+
+
+async def test_a_pull_loop_says_that_its_consumer_is_gone_and_goes_on_when_it_is_made_anew(bus: Bus) -> None:
+    await ensure_consumer(bus, LINES)
     async with PullLoop(bus, subjects.LOG, "all") as loop:
-        await bus.flush()
+        for _ in range(200):
+            if (await bus.api("CONSUMER.INFO.LOG.all"))["num_waiting"]:
+                break
+            await anyio.sleep(0.01)
         await bus.api("CONSUMER.DELETE.LOG.all")
-        with pytest.raises(ConsumerGone, match="LOG/all"):
+        with anyio.fail_after(5), pytest.raises(ConsumerGone, match="LOG/all: Consumer Deleted"):
             await loop.batch()
+        await ensure_consumer(bus, LINES)
+        await bus.append(subjects.log("a", "shop-o1-r1", 1), b"line")
+        with anyio.fail_after(5):
+            assert [delivery.data for delivery in await loop.batch()] == [b"line"]
+
+
+async def test_a_pull_loop_of_a_consumer_that_never_was_says_so_and_waits_for_it(bus: Bus) -> None:
+    async with PullLoop(bus, subjects.LOG, "all") as loop:
+        with anyio.fail_after(5), pytest.raises(ConsumerGone, match="nobody answers"):
+            await loop.batch()
+        await bus.append(subjects.log("a", "shop-o1-r1", 1), b"line")
+        await ensure_consumer(bus, LINES)
+        with anyio.fail_after(5):
+            assert [delivery.data for delivery in await loop.batch()] == [b"line"]
 
 
 async def test_a_wrong_token_is_denied_and_a_missing_server_is_unavailable(served: Served) -> None:
