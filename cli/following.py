@@ -66,6 +66,7 @@ async def follow(session: Session, orchestration: str, *, after: str | None = No
 
     Raises Failure: not found, waited too long, unreachable.
     """
+    session.stay()
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     patience = _Patience(session, deadline, orchestration)
     timeline = _Rows(session, orchestration, after)

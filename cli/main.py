@@ -28,7 +28,7 @@ def run() -> int:
     """
     gc.disable()
     code = execute(sys.argv[1:])
-    if gc.isenabled():  # a service ran
+    if gc.isenabled():  # a service ran, or a client that stayed
         return code
     os._exit(code)
 

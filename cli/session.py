@@ -6,6 +6,7 @@ Owns the connection. Reading imports no more than `bus.connection`: what command
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,6 +49,10 @@ class Session:
         """Close the connection, if there is one."""
         if self._bus is not None:
             await self._bus.close()
+
+    def stay(self) -> None:
+        """Prepare for a long run: garbage is collected from here on, which the start of a client leaves for later."""
+        gc.enable()
 
     def use(self, endpoint: Endpoint) -> None:
         """Go there, whatever the options say."""

@@ -154,6 +154,7 @@ async def refused(session: Session, receipt: Receipt, *, dry_run: bool = False) 
 
 async def wait_done(session: Session, receipt: Receipt, about: str | None) -> Receipt:
     """Return the receipt once the action is completed. Raises Failure: waited too long, or the code with which the action failed."""
+    session.stay()
     limit_s = session.options.timeout_s or RECEIPT_TIMEOUT_S
     deadline = time.monotonic() + limit_s
     pause_s = POLL_FIRST_S

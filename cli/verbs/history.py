@@ -67,6 +67,8 @@ async def logs(
         return
     after = _cursor(since)
     view = await ctx.find("orchestration", safe(ids.orchestration_id, orchestration))
+    if follow:
+        ctx.stay()
     printer = _Printer(ctx, chosen is not None, collect=ctx.options.output == "json" and not follow)
     while True:
         ended = view["status"] in ("complete", "failed", "cancelled")

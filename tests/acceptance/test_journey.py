@@ -95,6 +95,7 @@ def test_the_output_of_an_agent_and_what_it_was_asked_can_be_read(launched: tupl
     log = deck.qd("logs", "garden-o1", "--run", task["run"]).out
     assert "the greeting is written\n" in log
     assert f"==> {task['run']} attempt 1 on deck <==" in deck.qd("logs", "garden-o1").out
+    assert deck.qd("logs", task["run"], "--follow").out == log
     assert deck.json("logs", "garden-o1")["items"][0]["cursor"] > 0
     prompt = deck.qd("logs", "garden-o1", "--run", "r4", "--prompt").out
     assert "echo hello > greeting.txt" in prompt
