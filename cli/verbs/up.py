@@ -126,7 +126,8 @@ def _announce(ctx: Ctx, plan: Plan, running: Running, missing: list[str], took_s
     if running.token_file is not None:
         lines.append((f"  token     {running.token_file}  (mode 0600)", ""))
         lines.append((f"  found by  plain `qd ls` in another terminal, through {folders.state_dir() / registration.FILE}", ""))
-    lines += [("  console   none yet", ""), ("Ctrl-C ends it.", "dim")]
+    agents = "agents that run go on, and are found again by the next `qd up`" if plan.leave_running else "agents that run are stopped with it"
+    lines += [("  console   none yet", ""), (f"Ctrl-C ends it; {agents}.", "dim")]
     ctx.out.lines(lines)
 
 
