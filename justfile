@@ -23,3 +23,4 @@ bench:
 # pages that are made from the code
 docs:
     uv run python docs/draw_states.py
+    uv run python docs/draw_reason_codes.py

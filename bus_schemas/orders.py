@@ -123,12 +123,3 @@ class StopOrder(Struct, frozen=True, omit_defaults=True):
     node: str
     reason_code: str
     issued_at: datetime
-
-
-class Withdrawal(Struct, frozen=True):
-    """What a controller writes on an attempt's `started` subject so that it can never start."""
-
-    v: int
-    type: str
-    by: str
-    at: datetime

@@ -14,6 +14,9 @@ from bus_schemas.reasons import Reason
 from bus_schemas.routing import agent_for, offered
 from controller.draft import Context, Draft, Refused
 
+TICKETS_BYTES_MAX = 128 * 1024
+"""Of the texts of all tickets of a launch: they stand in every plan and task order, beside a design of up to 200 KiB."""
+
 AUTO = "auto"
 BRANCH_PREFIX = "qd/"
 CUSTOM = "custom"
@@ -157,6 +160,9 @@ def _tickets(draft: Draft, command: Launch) -> list[Ticket]:
             missing.append(text)
         else:
             found.append(ticket)
+    size_bytes = sum(len(ticket.title.encode()) + len(ticket.body.encode()) for ticket in found)
+    if size_bytes > TICKETS_BYTES_MAX:
+        raise Refused(Reason.TOO_LARGE, f"the texts of the tickets have {size_bytes} bytes together; at most {TICKETS_BYTES_MAX}")
     if missing:
         raise Refused(Reason.ENTITY_NOT_FOUND, f"no ticket {', '.join(missing)} in project {draft.state.project}")
     return found

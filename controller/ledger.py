@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from bus.connection import Bus, Stored
-from bus.errors import Conflict, Unavailable
+from bus.errors import Conflict, Rejected, Unavailable
 from bus.reader import Reader, stream_state
 from bus_schemas import codec, subjects
 from bus_schemas.decisions import CORE_VERSION, Decision, LedgerMessage
@@ -30,6 +30,7 @@ BATCH_BYTES_MAX = 512 * 1024
 """Of a batch of several decisions; a single larger decision goes alone."""
 BATCH_DECISIONS_MAX = 512
 RETRY_S = 0.1
+REJECTED_RETRY_S = 2.0
 
 
 class Head(NamedTuple):
@@ -162,9 +163,15 @@ class Ledger:
             decisions=encoded,
         )
         data = codec.encode(frame)
+        assert len(data) <= subjects.LEDGER_BYTES_MAX, f"a decision of {len(data)} bytes: what it is made of must be bounded"
         while True:
             try:
                 ack = await self._bus.append(subjects.ledger(project), data, expect_last=head.seq)
+            except Rejected as error:
+                # the store is full, say: nothing may be decided past it, and it may pass
+                log.critical("the ledger of %s takes no message: %s", project, error)
+                await anyio.sleep(REJECTED_RETRY_S)
+                continue
             except (Conflict, Unavailable) as error:
                 ours, moved = await self._look(project, batch)
                 if ours is not None:

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from bus_schemas.codec import VERSION
 from bus_schemas.entities import Project
 from bus_schemas.events import HoldKind
 from bus_schemas.ids import main_phase
-from bus_schemas.orders import Inputs, RunKind, StopOrder, TaskBrief, TicketBrief, WorkOrder, Workspace
+from bus_schemas.orders import Inputs, Issue, RunKind, StopOrder, TaskBrief, TicketBrief, WorkOrder, Workspace
 from bus_schemas.reasons import Reason
 from controller.orchestration import Orchestration, Phase, Run, Task
 from controller.project import Aggregate
+
+PLAN_TASK_CHARS_MAX = 500
+"""Of each task that a planner is told about: it is to know that the task is there, not to do it."""
+ISSUES_BYTES_MAX = 64 * 1024
+"""Of all issues of an order. Design, tickets (see `launch.TICKETS_BYTES_MAX`), task and issues fit into one message together."""
 
 
 def order_of(state: Aggregate, project: Project, o: Orchestration, run: Run, now: datetime) -> WorkOrder:
@@ -52,9 +59,9 @@ def _inputs(state: Aggregate, project: Project, o: Orchestration, run: Run) -> I
         total_phases=o.total_phases,
         phase=run.phase,
         task=None if task is None or phase is None else _brief(phase, task),
-        tasks=() if phase is None or run.kind is not RunKind.PLAN else tuple(_brief(phase, known) for known in phase.tasks),
+        tasks=() if phase is None or run.kind is not RunKind.PLAN else tuple(_outline(phase, known) for known in phase.tasks),
         tickets=_tickets(state, o, run),
-        issues=task.issues if task is not None else phase.issues if phase is not None else (),
+        issues=_bounded(task.issues if task is not None else phase.issues if phase is not None else ()),
         judge=_judge(o, run, phase, task),
         check=project.check if run.kind is RunKind.VERIFY else None,
         repair=0 if phase is None else _repair(o, phase),
@@ -64,6 +71,23 @@ def _inputs(state: Aggregate, project: Project, o: Orchestration, run: Run) -> I
 
 def _brief(phase: Phase, task: Task) -> TaskBrief:
     return TaskBrief(phase.id, task.number, task.subject, task.description, task.depends_on, task.status.value)
+
+
+def _outline(phase: Phase, task: Task) -> TaskBrief:
+    return replace(_brief(phase, task), description=task.description[:PLAN_TASK_CHARS_MAX])
+
+
+def _bounded(issues: tuple[Issue, ...]) -> tuple[Issue, ...]:
+    """Return the issues that fit, the first ones; the one that does not fit any more is cut."""
+    kept: list[Issue] = []
+    left = ISSUES_BYTES_MAX
+    for issue in issues:
+        text = issue.text.encode()[:left].decode(errors="ignore")
+        if not text:
+            break
+        kept.append(replace(issue, text=text))
+        left -= len(text.encode())
+    return tuple(kept)
 
 
 def _tickets(state: Aggregate, o: Orchestration, run: Run) -> tuple[TicketBrief, ...]:

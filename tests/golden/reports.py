@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bus_schemas import reports as r
 from bus_schemas.codec import VERSION
-from bus_schemas.orders import Inputs, Issue, RunKind, StopOrder, TaskBrief, TicketBrief, Withdrawal, WorkOrder, Workspace
+from bus_schemas.orders import Inputs, Issue, RunKind, StopOrder, TaskBrief, TicketBrief, WorkOrder, Workspace
 from bus_schemas.policy import ArchitectMode, DetectorScope, Enforcement, ReviewPolicy, TestIntegrity
 from bus_schemas.routing import AgentOffer
 from tests.golden.commands import AT
@@ -126,5 +126,3 @@ ORDER = WorkOrder(
 STOP = StopOrder(
     v=VERSION, type="stop-order", run="shop-o12-r7", attempt=2, nonce=NONCE, node="mac-mini-1", reason_code="dispatch_cancelled", issued_at=AT
 )
-
-WITHDRAWAL = Withdrawal(v=VERSION, type="withdrawn", by="controller-1", at=AT)

@@ -12,7 +12,7 @@ from bus_schemas import commands, events
 from tests.golden.commands import COMMANDS, FULL_ENVELOPE, LAUNCH_BY_POLICY, envelope
 from tests.golden.events import EVENTS
 from tests.golden.ledger import MESSAGE, RECEIPTS
-from tests.golden.reports import BEAT, ENDED_BADLY, ORDER, REPORTS, RESULTS, STOP, WITHDRAWAL
+from tests.golden.reports import BEAT, ENDED_BADLY, ORDER, REPORTS, RESULTS, STOP
 from tests.golden.views import VIEWS
 
 
@@ -44,7 +44,6 @@ SAMPLES: dict[str, Any] = {
     "beat": BEAT,
     "order.work": ORDER,
     "order.stop": STOP,
-    "withdrawal": WITHDRAWAL,
     "ledger": MESSAGE,
     **{f"receipt.{name}": receipt for name, receipt in RECEIPTS.items()},
     **{f"view.{type(view).__name__.removesuffix('View').lower()}": view for view in VIEWS},

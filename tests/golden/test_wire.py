@@ -20,10 +20,9 @@ from bus_schemas import codec, views
 from bus_schemas.commands import COMMAND_TYPES, CommandEnvelope
 from bus_schemas.decisions import LedgerMessage, Receipt
 from bus_schemas.events import EVENT_TYPES, Event
-from bus_schemas.orders import StopOrder, Withdrawal, WorkOrder
+from bus_schemas.orders import StopOrder, WorkOrder
 from bus_schemas.reports import Beat, Ended, Report, Result, Started, Withdrawn
 from tests.golden.commands import COMMANDS, LAUNCH_BY_POLICY
-from tests.golden.reports import WITHDRAWAL
 from tests.golden.samples import SAMPLES, tag_of, vocabulary
 
 WIRE = Path(__file__).parent / "wire"
@@ -39,7 +38,6 @@ ROOTS: tuple[Any, ...] = (
     Beat,
     WorkOrder,
     StopOrder,
-    Withdrawal,
     LedgerMessage,
     Receipt,
     *VIEW_TYPES,
@@ -145,10 +143,6 @@ def test_every_field_of_every_type_that_travels_is_set_in_a_sample() -> None:
     ]
     assert len(reachable) > 100
     assert unset == []
-
-
-def test_a_withdrawal_is_read_as_the_report_that_it_is() -> None:
-    assert codec.decode_report(codec.encode(WITHDRAWAL)) == Withdrawn(v=1, by=WITHDRAWAL.by, at=WITHDRAWAL.at)
 
 
 def test_the_vocabulary_names_every_enum_of_the_contract() -> None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from bus.errors import Denied
 from bus_schemas import codec, subjects
-from bus_schemas.orders import RunKind, Withdrawal, WorkOrder
+from bus_schemas.orders import RunKind, WorkOrder
 from bus_schemas.reports import (
     Ended,
     FinalizeResult,
@@ -27,6 +27,7 @@ from bus_schemas.reports import (
     ValidateResult,
     Verdict,
     VerifyResult,
+    Withdrawn,
 )
 from bus_schemas.routing import AgentOffer
 from node_agent.executor import RunContext
@@ -142,7 +143,7 @@ async def test_an_order_that_comes_twice_runs_once(made: World) -> None:
 async def test_a_withdrawn_order_never_runs(made: World) -> None:
     witness = made.folder / "witness"
     order = task_order(made, 1, f"touch {witness}")
-    withdrawal = Withdrawal(codec.VERSION, "withdrawn", "controller", datetime.now(UTC))
+    withdrawal = Withdrawn(codec.VERSION, "controller", datetime.now(UTC))
     assert await made.bus.write_once(report_subject(order, "started"), codec.encode(withdrawal))
     async with node(made):
         await made.send(order)

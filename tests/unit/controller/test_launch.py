@@ -236,3 +236,12 @@ def test_the_catalogue_does_what_it_is_asked_and_completes_at_once(world: World)
     assert [comment.author for comment in world.project.comments["shop-t1"]] == ["ana"]
     assert world.states["plane"].projects["shop"].check is None
     assert "blocked to in_review" in world.do(c.TicketMove("shop-t1", c.TicketStatus.IN_REVIEW)).message
+
+
+def test_tickets_that_do_not_fit_into_an_order_are_refused_at_the_launch(world: World) -> None:
+    for n in range(9):
+        world.do(c.TicketAdd("shop", f"t{n}", "x" * 16_000))
+    receipt = launch(world, tickets=tuple(f"shop-t{n}" for n in range(1, 10)))
+
+    assert receipt.reason_code == "validation_too_large"
+    assert launch(world, tickets=("shop-t1", "shop-t2")).status == "accepted"
