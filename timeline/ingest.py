@@ -64,16 +64,16 @@ class Ingest:
 
     async def run(self) -> None:
         """Read until cancelled; when the ledger cannot be trusted, stop reading and wait."""
-        with self._scope:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._look_now_and_then)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._look_now_and_then)
+            with self._scope:
                 while True:
                     try:
                         await self._follow()
                     except Unusable as error:
                         log.critical("the file cannot be used any more and is opened again: %s", error)
                         await self._database.open()
-        await anyio.sleep_forever()
+            await anyio.sleep_forever()
 
     def _stop(self, reason: str) -> None:
         self.state, self.reason = "stopped", reason
@@ -95,12 +95,12 @@ class Ingest:
         except Unavailable:
             return
         except ApiFailure as failure:
-            if failure.err_code == NO_STREAM and position is not None and position.last_seq > 0:
+            if failure.err_code == NO_STREAM and position is not None and position.last_seq > 0 and self.state == "following":
                 self._stop(f"stream {LEDGER} does not exist any more; {position.last_seq} messages of it were read before")
             return
         self.ledger_seq = state.last_seq
         problem = None if position is None else judge(position, state)
-        if problem is not None:
+        if problem is not None and self.state == "following":
             self._stop(problem)
 
     async def _begin(self) -> IngestPosition:
@@ -141,11 +141,11 @@ class Ingest:
                     restarts = reader.restarts
                     await self._look()
                 started = time.monotonic()
+                self.ledger_seq = max(self.ledger_seq, messages[-1].seq)
                 batch = await self._write(messages)
                 if batch.stopped is not None:
                     self._stop(batch.stopped)
                     await anyio.sleep_forever()
-                self.ledger_seq = max(self.ledger_seq, batch.position.last_seq)
                 if len(messages) < MESSAGES_MAX:
                     await anyio.sleep(max(0.0, PACE_S - (time.monotonic() - started)))
 

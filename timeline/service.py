@@ -5,6 +5,7 @@ Owns the connection and the file; it writes nothing to the bus.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import anyio
@@ -43,6 +44,8 @@ async def serve(config: TimelineConfig, *, task_status: anyio.abc.TaskStatus[Non
             tasks.start_soon(ingest.run)
             tasks.start_soon(sql.run)
             await tasks.start(QueryService(bus, "qd-timeline", VERSION, queries.handlers()).run)
+            with contextlib.suppress(Unavailable):
+                await bus.flush()  # whoever hears that we started can ask at once
             task_status.started()
     finally:
         with anyio.CancelScope(shield=True):

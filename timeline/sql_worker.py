@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import sys
 from typing import Any
 
@@ -59,11 +60,6 @@ class SqlAnswer(Struct, frozen=True, omit_defaults=True):
 def _restrict(memory_bytes: int, cpu_s: int) -> None:
     """Take limits for what comes; what is in memory already does not count."""
     if sys.platform == "linux":
-        import ctypes
-
-        libc = ctypes.CDLL(None)
-        libc.prctl(PR_SET_PDEATHSIG, SIGKILL)
-        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         with open("/proc/self/statm") as statm:
             used_bytes = int(statm.read().split()[0]) * resource.getpagesize()
         # threads and allocators reserve address space that they do not use
@@ -76,11 +72,19 @@ def _restrict(memory_bytes: int, cpu_s: int) -> None:
 
 
 def _become_nobody(folder: str) -> None:
+    """Give up what a statement needs not: root, ways to new privileges, and a life longer than that of whoever started us."""
     if os.geteuid() == 0:
         os.chown(folder, NOBODY, NOBODY)
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
+    if sys.platform == "linux":
+        # after the change of user, which takes the first of these back
+        import ctypes
+
+        libc = ctypes.CDLL(None)
+        libc.prctl(PR_SET_PDEATHSIG, SIGKILL)
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def _open(path: str, folder: str, memory_bytes: int) -> duckdb.DuckDBPyConnection:
@@ -165,7 +169,9 @@ def main(arguments: list[str]) -> None:
     out.write(READY)
     out.flush()
     line = sys.stdin.buffer.readline()
-    if line:  # else whoever started us went away
+    if not line:  # whoever started us went away, and nobody else removes this
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
         request = msgspec.json.decode(line, type=SqlRequest)
         out.write(msgspec.json.encode(_answer(request, parsing, folder, memory_bytes)) + b"\n")
         out.flush()

@@ -68,7 +68,7 @@ def test_tables_do_not_depend_on_how_the_ledger_was_cut_nor_on_restarts(open_sto
     store.open()
     store.begin("LEDGER", CREATED)
     for index, piece in enumerate(cut(messages, longest, longest)):
-        if index % 7 == 3:  # forget everything that is not in the file
+        if index % 20 == 3:  # forget everything that is not in the file
             store.close()
             assert store.open() is None
         store.ingest(piece)
