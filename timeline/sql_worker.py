@@ -8,11 +8,13 @@ kills it when it takes too long.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 import shutil
 import sys
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import duckdb
 import msgspec
@@ -27,6 +29,9 @@ ANSWER_BYTES_MAX = 900 * 1024
 
 SPILL_BYTES_MAX = 256 * 1024**2
 OPEN_FILES_MAX = 64
+RESERVED_BYTES = 256 * 1024**2
+"""Address space that threads and allocators take and do not use."""
+
 NOBODY = 65534
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 SIGKILL = 9
@@ -62,8 +67,7 @@ def _restrict(memory_bytes: int, cpu_s: int) -> None:
     if sys.platform == "linux":
         with open("/proc/self/statm") as statm:
             used_bytes = int(statm.read().split()[0]) * resource.getpagesize()
-        # threads and allocators reserve address space that they do not use
-        resource.setrlimit(resource.RLIMIT_AS, (used_bytes + 2 * memory_bytes,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (used_bytes + 2 * memory_bytes + RESERVED_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (SPILL_BYTES_MAX,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -80,8 +84,6 @@ def _become_nobody(folder: str) -> None:
         os.setuid(NOBODY)
     if sys.platform == "linux":
         # after the change of user, which takes the first of these back
-        import ctypes
-
         libc = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, SIGKILL)
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -163,6 +165,8 @@ def main(arguments: list[str]) -> None:
     """Run one statement; `arguments` are the spill folder, the memory in bytes and the processor time in seconds."""
     folder, memory_bytes, cpu_s = arguments[0], int(arguments[1]), int(arguments[2])
     os.chdir(folder)
+    with contextlib.suppress(ZoneInfoNotFoundError):
+        ZoneInfo("UTC")  # kept by Python: nobody may not be allowed to read it later
     parsing = parser()
     _restrict(memory_bytes, cpu_s)
     out: Any = sys.stdout.buffer

@@ -61,6 +61,7 @@ async def test_macros_times_with_zones_and_nested_values_are_answered(world: Wor
     (row,) = answer["rows"]
     assert row[0].endswith("Z")
     assert row[1:] == [[1, 2], {"a": "2026-11-23"}, "170141183460469231731687303715884105727"]
+    assert (await world.ask("sql", sql="SELECT [now()] AS l"))["rows"][0][0][0].endswith("Z")
     assert (await world.ask("sql", sql="FROM launch_success()"))["rows"][0][1] == 5
 
 
