@@ -30,6 +30,10 @@ from cli.output import Output
 STOP_S_MAX = 9.0
 """SIGTERM is promised to end everything within 10 s."""
 
+FORK_IS_SAFE = sys.version_info >= (3, 12)
+"""uvloop runs Python code in the child of a fork (uvloop #749), and until 3.12 that waits for ever for a lock that a thread of
+DuckDB held in the parent at that moment (CPython #112275); the parent then waits for the child. asyncio's own loop does not."""
+
 Result = TypeVar("Result")
 
 
@@ -128,15 +132,16 @@ def _end_by_force_later() -> None:
     timer.start()
 
 
-def run(out: Output, service: Callable[[], Awaitable[Result]], *, on_signal: Callable[[], None] | None = None) -> Result | None:
+def run(out: Output, service: Callable[[], Awaitable[Result]], *, with_duckdb: bool, on_signal: Callable[[], None] | None = None) -> Result | None:
     """Run a service until it ends or a signal comes; return its result, None after a signal.
 
-    With `on_signal` the first signal calls that and the second one ends. Raises Failure for what services end with.
+    `with_duckdb` says whether a timeline is part of it. With `on_signal` the first signal calls that and the second one ends.
+    Raises Failure for what services end with.
     """
     gc.enable()
     level = logging.INFO if out.options.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    options = {"use_uvloop": sys.platform != "win32"}
+    options = {"use_uvloop": sys.platform != "win32" and (FORK_IS_SAFE or not with_duckdb)}
     try:
         return anyio.run(partial(_until_signal, service, on_signal), backend_options=options)
     except BaseException as error:

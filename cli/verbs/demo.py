@@ -46,7 +46,8 @@ def demo(
         nodes = tuple(stack.NodePlan(name, {"demo": "yes"}, 2) for name in NODES)
         plan = stack.Plan(data=folder / "data", nodes=nodes, leave_running=False)
         results: list[Done] = []
-        foreground.run(ctx.out, partial(stack.run_stack, plan, partial(_play, ctx, plan, story, repo, keep, results, time.monotonic())))
+        play = partial(_play, ctx, plan, story, repo, keep, results, time.monotonic())
+        foreground.run(ctx.out, partial(stack.run_stack, plan, play), with_duckdb=True)
     finally:
         registration.remove(folders.state_dir(), os.getpid())
         if not keep:

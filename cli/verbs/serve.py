@@ -38,7 +38,7 @@ def bus(
     from cli import foreground
 
     folder = _data(data, "bus")
-    foreground.run(ctx.out, partial(_bus, ctx, folder, port("--port", bus_port), host))
+    foreground.run(ctx.out, partial(_bus, ctx, folder, port("--port", bus_port), host), with_duckdb=False)
     return _ended(ctx)
 
 
@@ -113,7 +113,8 @@ def _grace_s(text: str) -> float:
 def _run(ctx: Ctx, part: Part, on_signal: Callable[[], None] | None = None) -> int:
     from cli import foreground
 
-    foreground.run(ctx.out, partial(part.serve, task_status=_Announcement(ctx, part.name)), on_signal=on_signal)
+    serve = partial(part.serve, task_status=_Announcement(ctx, part.name))
+    foreground.run(ctx.out, serve, with_duckdb=part.name == "timeline", on_signal=on_signal)
     return _ended(ctx)
 
 

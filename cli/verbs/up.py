@@ -66,7 +66,7 @@ def up(
     began = time.monotonic()
     with stack.owned(plan.data):
         try:
-            foreground.run(ctx.out, partial(stack.run_stack, plan, partial(_serve, ctx, plan, began)))
+            foreground.run(ctx.out, partial(stack.run_stack, plan, partial(_serve, ctx, plan, began)), with_duckdb=True)
         finally:
             registration.remove(folders.state_dir(), os.getpid())
     ctx.out.note("ended")
