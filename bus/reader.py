@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import NamedTuple
 
+import anyio
 import msgspec
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -24,6 +25,7 @@ from bus.errors import Unavailable
 HEARTBEAT_S = 2.0
 SILENCE_S = 5.0
 RETRY_S = 0.2
+STOP_S = 1.0
 
 
 class StreamState(NamedTuple):

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from datetime import UTC, datetime
 
-from bus.connection import Bus
+import anyio
+
+from bus.connection import Bus, Stored
 from bus.reader import Reader
 from bus_schemas import codec, ids, subjects
 from bus_schemas.entities import NODE_OFFLINE_AFTER_S
@@ -26,11 +29,15 @@ class Presence:
         self.beats: dict[str, Beat] = {}
         self.seen_at: dict[str, datetime] = {}
         self._seen: dict[str, float] = {}
-        bus.on_reconnect(self._forgive)
+        self._reading: anyio.CancelScope | None = None
+        bus.on_reconnect(self._after_reconnect)
 
-    def _forgive(self) -> None:
+    def _after_reconnect(self) -> None:
+        """Count from now, and read from the start: the stream is in memory, so a restarted server begins a new one."""
         now = time.monotonic()
         self._seen = dict.fromkeys(self._seen, now)
+        if self._reading is not None:
+            self._reading.cancel()
 
     def online(self) -> frozenset[str]:
         """Return the nodes seen within 10 s; while we are not connected nobody goes offline."""
@@ -41,18 +48,23 @@ class Presence:
 
     async def follow(self, on_beat: Callable[[Beat], None]) -> None:
         """Take in beats for ever; `on_beat` is told each of them."""
-        reader = Reader(self._bus, subjects.BEAT, ("qd.beat.*",), 1)
-        async for batch in reader.batches():
-            for stored in batch:
-                try:
-                    beat = codec.decode_beat(stored.data)
-                    ids.node_id(beat.node)
-                except (codec.Malformed, ids.BadId):
-                    continue  # a beat is only a sign of life; the next one comes in two seconds
-                if stored.subject != subjects.beat(beat.node):
-                    continue
-                age_s = max(0.0, (datetime.now(UTC) - stored.stored_at).total_seconds())
-                self._seen[beat.node] = time.monotonic() - age_s
-                self.seen_at[beat.node] = stored.stored_at
-                self.beats[beat.node] = beat
-                on_beat(beat)
+        while True:
+            with anyio.CancelScope() as self._reading:
+                async with aclosing(Reader(self._bus, subjects.BEAT, ("qd.beat.*",), 1).batches()) as batches:
+                    async for batch in batches:
+                        for stored in batch:
+                            self._take(stored, on_beat)
+
+    def _take(self, stored: Stored, on_beat: Callable[[Beat], None]) -> None:
+        try:
+            beat = codec.decode_beat(stored.data)
+            ids.node_id(beat.node)
+        except (codec.Malformed, ids.BadId):
+            return  # a beat is only a sign of life; the next one comes in two seconds
+        if stored.subject != subjects.beat(beat.node):
+            return
+        age_s = max(0.0, (datetime.now(UTC) - stored.stored_at).total_seconds())
+        self._seen[beat.node] = time.monotonic() - age_s
+        self.seen_at[beat.node] = stored.stored_at
+        self.beats[beat.node] = beat
+        on_beat(beat)

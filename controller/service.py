@@ -15,7 +15,7 @@ import anyio
 import anyio.abc
 from msgspec.structs import replace
 
-from bus.bootstrap import Sync, ensure_consumer, refuse_unsafe
+from bus.bootstrap import Sync, ensure_consumer, ensure_stream, refuse_unsafe
 from bus.connection import ApiFailure, Bus, connect
 from bus.errors import Conflict, ConsumerGone, Rejected, Unavailable
 from bus.foreground import ConnectionLost
@@ -92,6 +92,8 @@ class Controller:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._dispatcher: Dispatcher | None = None
         self._equipped: dict[str, int] = {}
+        self._came_back = anyio.Event()
+        bus.on_reconnect(self._on_reconnect)
 
     async def stand_by(self) -> None:
         """Fold the ledger as it grows; return when the lease is ours and everything is folded."""
@@ -130,6 +132,7 @@ class Controller:
             service = QueryService(self.bus, "qd-controller", "1.0.0", queries.handlers())
             tasks.start_soon(service.run)
             tasks.start_soon(Janitor(self.bus, self.ledger).run)
+            tasks.start_soon(self._keep_memory_streams)
             tasks.start_soon(self._pull, subjects.CTL, self._on_command)
             tasks.start_soon(self._pull, subjects.REP, self._on_report)
             tasks.start_soon(self._pull, subjects.CMD, self._on_command)
@@ -141,6 +144,24 @@ class Controller:
                 self.active_since, self._tasks, self.ledger.on_foreign = None, None, None
                 with anyio.CancelScope(shield=True):
                     await self._ownership.release()
+
+    async def _keep_memory_streams(self) -> None:
+        """Make the streams that live in memory again whenever the server was restarted and has forgotten them."""
+        while True:
+            back = anyio.Event()
+            self._came_back = back
+            try:
+                for spec in subjects.STREAMS:
+                    if spec.storage == "memory":
+                        await ensure_stream(self.bus, spec, replicas=1)
+            except (Unavailable, ApiFailure) as error:
+                log.error("cannot make the streams in memory: %s", error)
+                await anyio.sleep(RETRY_S * 5)
+                continue
+            await back.wait()
+
+    def _on_reconnect(self) -> None:
+        self._came_back.set()
 
     # ── taking in ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -359,13 +359,17 @@ async def test_the_server_killed_and_restarted_in_the_middle_loses_nothing(tmp_p
         node.hold.add("task")
         await r.launch()
         await r.until("orchestration", lambda o: o["status"] == "executing", id="shop-o1")
+        before = await r.ask("nodes")
         r.server.kill()
         await r.server.wait()
         await r.server.start()
         node.hold.clear()
         o = await r.ended(deadline_s=40)
+        await r.until("nodes", lambda nodes: nodes["items"][0]["last_seen"] > before["items"][0]["last_seen"], 10)
+        again = await r.launch(feature="after the restart")
 
     assert o["status"] == "complete"
+    assert again.status == "accepted"  # the beats, which a server keeps in memory only, are there again
     assert len(node.started) == len(set(node.started))
 
 
