@@ -82,7 +82,9 @@ class Reader:
                 await self._stop()
         finally:
             forget()
-            await self._stop()
+            # also when cancelled: a subscription that is left behind would be renewed at each reconnect
+            with anyio.move_on_after(STOP_S, shield=True):
+                await self._stop()
 
     async def _start(self) -> None:
         self._queue, self._consumer_seq, self._broken = [], 0, False
