@@ -54,7 +54,7 @@ _TABLES = """
 SELECT 'table' AS kind, table_name AS name, comment AS description FROM duckdb_tables() WHERE NOT internal
 UNION ALL SELECT 'view', view_name, comment FROM duckdb_views() WHERE NOT internal
 UNION ALL SELECT 'macro', function_name, any_value(comment) FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal GROUP BY 2
-ORDER BY 1 DESC, 2
+ORDER BY list_position(['table', 'view', 'macro'], kind), name
 """
 
 _COLUMNS = """
@@ -63,7 +63,7 @@ FROM duckdb_columns() WHERE NOT internal AND table_name = $name ORDER BY column_
 """
 
 _PARAMETERS = """
-SELECT unnest(parameters) AS name, 'parameter' AS type, true AS nullable, comment AS description
+SELECT unnest(parameters) AS name, 'parameter' AS type, true AS nullable, NULL AS description
 FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal AND function_name = $name
 """
 
