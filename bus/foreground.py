@@ -37,15 +37,24 @@ async def _until_signal(service: Callable[[], Awaitable[None]]) -> None:
         tasks.cancel_scope.cancel()
 
 
-def run_service(name: str, service: Callable[[], Awaitable[None]]) -> int:
-    """Run `service` until it ends or SIGTERM or SIGINT comes; return the exit code.
+def loop_options(*, with_duckdb: bool) -> dict[str, bool]:
+    """Return the options of the event loop: uvloop, but not where a process is forked beside the threads of DuckDB before 3.12.
+
+    uvloop runs Python code in the child of a fork (uvloop #749), and until CPython 3.12 (#112275) that can wait for ever for a lock
+    that a thread of C code held.
+    """
+    return {"use_uvloop": sys.platform != "win32" and (sys.version_info >= (3, 12) or not with_duckdb)}
+
+
+def run_service(name: str, service: Callable[[], Awaitable[None]], *, with_duckdb: bool = False) -> int:
+    """Run `service` until it ends or SIGTERM or SIGINT comes; return the exit code. `with_duckdb`: see `loop_options`.
 
     0 after a signal; 1 when the bus refused us or could lose acknowledged writes; 75 when the connection was lost for good.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     code = 0
     try:
-        anyio.run(_until_signal, service, backend_options={"use_uvloop": sys.platform != "win32"})
+        anyio.run(_until_signal, service, backend_options=loop_options(with_duckdb=with_duckdb))
     except* (UnsafeSync, Denied) as group:
         logging.getLogger(name).critical("%s", group.exceptions[0])
         code = EX_REFUSED

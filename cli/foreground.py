@@ -21,7 +21,7 @@ from anyio.abc import TaskStatus
 from bus.bootstrap import UnsafeSync
 from bus.embedded import ServerFailed, ServerMissing
 from bus.errors import Denied, Unavailable
-from bus.foreground import ConnectionLost
+from bus.foreground import ConnectionLost, loop_options
 from bus_schemas.reasons import Reason
 from cli.exits import DATA_IN_USE, UNEXPECTED, UNREACHABLE, UNSAFE_SYNC, Exit
 from cli.failure import Failure
@@ -29,10 +29,6 @@ from cli.output import Output
 
 STOP_S_MAX = 9.0
 """SIGTERM is promised to end everything within 10 s."""
-
-FORK_IS_SAFE = sys.version_info >= (3, 12)
-"""uvloop runs Python code in the child of a fork (uvloop #749), and until 3.12 that waits for ever for a lock that a thread of
-DuckDB held in the parent at that moment (CPython #112275); the parent then waits for the child. asyncio's own loop does not."""
 
 Result = TypeVar("Result")
 
@@ -141,7 +137,7 @@ def run(out: Output, service: Callable[[], Awaitable[Result]], *, with_duckdb: b
     gc.enable()
     level = logging.INFO if out.options.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    options = {"use_uvloop": sys.platform != "win32" and (FORK_IS_SAFE or not with_duckdb)}
+    options = loop_options(with_duckdb=with_duckdb)
     try:
         return anyio.run(partial(_until_signal, service, on_signal), backend_options=options)
     except BaseException as error:

@@ -10,4 +10,4 @@ from timeline.config import TimelineConfig
 from timeline.service import serve
 
 if __name__ == "__main__":
-    sys.exit(run_service("timeline", partial(serve, TimelineConfig())))  # type: ignore[call-arg]
+    sys.exit(run_service("timeline", partial(serve, TimelineConfig()), with_duckdb=True))  # type: ignore[call-arg]
