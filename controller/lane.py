@@ -1,7 +1,9 @@
-"""A lane: all decisions of one ledger subject, one batch in flight at a time.
+"""A lane: all decisions of one ledger subject, one message in flight at a time.
 
-Owns nothing but its queue. While a batch is being stored, what arrives waits; the next batch takes all of it. So one
-decision is stored when idle and several under load, without a timer that delays.
+Owns nothing but its queue. While a batch is being stored, the next one is decided on the state that the first will lead
+to, and takes in all that arrives meanwhile; it is sent as soon as the first is there. So one decision is stored when idle
+and several under load, without a timer that delays. If the first is not there after all (another controller was faster),
+both are decided again.
 """
 
 from __future__ import annotations
@@ -10,194 +12,35 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-import msgspec
-from msgspec import Struct
+import anyio
+import anyio.lowlevel
 
 from bus.errors import Conflict
-from bus.pull import Delivery
-from bus_schemas import codec
-from bus_schemas.commands import Command, CommandEnvelope
-from bus_schemas.decisions import CommandCause, Decision, LedgerMessage, Receipt, TimerCause
+from bus_schemas.decisions import LedgerMessage
 from bus_schemas.events import RunDispatched
-from bus_schemas.reasons import Reason
-from bus_schemas.reports import Beat, Report
-from bus_schemas.subjects import CommandSubject, ReportSubject
-from controller import decide
-from controller.draft import Context, preview
-from controller.idempotency import Known
-from controller.ledger import BATCH_BYTES_MAX, BATCH_DECISIONS_MAX, Ledger
-from controller.orchestration import NOT_STARTED
-from controller.project import Aggregate, fold_decision
-from controller.reports import Repeated, Unbelieved, decide_report
+from controller.batch import Batch, CommandItem, Item, ReportItem
+from controller.draft import Context
+from controller.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
-
-class CommandItem(NamedTuple):
-    """A command to decide."""
-
-    delivery: Delivery
-    subject: CommandSubject
-    envelope: CommandEnvelope
-    command: Command | codec.BadCommand
-    body_hash: str
-
-
-class ReportItem(NamedTuple):
-    """A report to take in."""
-
-    delivery: Delivery
-    subject: ReportSubject
-    report: Report
-
-
-class BeatItem(NamedTuple):
-    """A node that describes itself differently."""
-
-    beat: Beat
-
-
-class FirstItem(NamedTuple):
-    """The duties of a controller that has just become active."""
-
-
-Item = CommandItem | ReportItem | BeatItem | FirstItem
-
-
-class Answer(Struct, frozen=True):
-    """What becomes of an item once its batch is stored: a receipt, an ack, a dead letter, or another lane."""
-
-    item: Item
-    receipt: Receipt | None = None
-    action: str | None = None
-    duplicate: bool = False
-    dead_letter: str | None = None
-    reroute: str | None = None
-
-
-class Batch:
-    """A batch being decided on an overlay of the state: nothing outside sees it before it is stored."""
-
-    def __init__(self, ledger: Ledger, project: str, context: Context) -> None:
-        """Start from the state as it is stored."""
-        self.ledger, self.project, self.context = ledger, project, context
-        self.state: Aggregate = ledger.state(project)
-        self.decisions: list[Decision] = []
-        self.encoded: list[msgspec.Raw] = []
-        self.size_bytes = 0
-        self.answers: list[Answer] = []
-        self._keys: dict[tuple[str, str], Known] = {}
-
-    def add(self, decision: Decision) -> None:
-        """Add a decision and apply it to the overlay."""
-        data = codec.encode(decision)
-        self.decisions.append(decision)
-        self.encoded.append(msgspec.Raw(data))
-        self.size_bytes += len(data)
-        self.state = fold_decision(self.state, decision, None)
-        if self.project == self.context.plane.project:
-            self.context = msgspec.structs.replace(self.context, plane=self.state)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether what comes next belongs into another message."""
-        return self.size_bytes >= BATCH_BYTES_MAX // 2 or len(self.decisions) >= BATCH_DECISIONS_MAX
-
-    def take(self, item: Item) -> None:
-        """Decide one item."""
-        match item:
-            case CommandItem():
-                self._command(item)
-            case ReportItem():
-                self._report(item)
-            case BeatItem():
-                self._decided(item, decide.decide_beat(self.state, item.beat, self.context))
-            case FirstItem():
-                self._decided(item, decide.decide_first_flags(self.state, self.context))
-
-    def _decided(self, item: Item, decision: Decision | None) -> None:
-        if decision is not None:
-            self.add(decision)
-        self.answers.append(Answer(item))
-
-    def _report(self, item: ReportItem) -> None:
-        decided = decide_report(self.state, item.subject, item.report, item.delivery.stored_at, self.context)
-        match decided:
-            case Unbelieved():
-                self.answers.append(Answer(item, dead_letter=decided.why))
-            case Repeated():
-                self.answers.append(Answer(item))
-            case Decision():
-                self._decided(item, decided)
-
-    def _command(self, item: CommandItem) -> None:
-        home = decide.home(item.subject.project, self.context.plane)
-        if home != self.project:
-            self.answers.append(Answer(item, reroute=home))
-            return
-        cause = self._cause(item)
-        if item.envelope.dry_run:
-            decision = decide.decide_command(self.state, cause, item.command, self.context)
-            self.answers.append(Answer(item, receipt=preview(decision)))
-            return
-        known = self._keys.get((cause.project, cause.key)) or self.ledger.keys.find(cause.project, cause.key)
-        if known is not None and known.body_hash == item.body_hash:
-            self.answers.append(Answer(item, action=known.action, duplicate=True))
-            return
-        decision = self._decide(item, cause, known)
-        self.add(decision)
-        assert decision.action is not None
-        occupies = known is None and decision.action.reason_code != Reason.EXPIRED
-        if occupies:
-            self._keys[cause.project, cause.key] = Known(item.body_hash, self.project, decision.action.id)
-        self.answers.append(Answer(item, action=decision.action.id))
-
-    def _decide(self, item: CommandItem, cause: CommandCause, known: Known | None) -> Decision:
-        if known is not None:
-            text = f"key {cause.key!r} was used for another request, {known.action}; a new request needs a new key"
-            return decide.decide_refusal(self.state, cause, self.context, Reason.IDEMPOTENCY_MISMATCH, text)
-        valid_for_s = item.envelope.valid_for_s
-        if valid_for_s is not None and self.context.now > cause.received_at + timedelta(seconds=valid_for_s):
-            age_s = (self.context.now - cause.received_at).total_seconds()
-            text = f"the command is {age_s:.1f} s old and was valid for {valid_for_s:g} s"
-            return decide.decide_refusal(self.state, cause, self.context, Reason.EXPIRED, text)
-        return decide.decide_command(self.state, cause, item.command, self.context)
-
-    def _cause(self, item: CommandItem) -> CommandCause:
-        envelope = item.envelope
-        return CommandCause(
-            id=envelope.id,
-            type=envelope.type[:64],
-            key=envelope.key,
-            by=item.subject.principal,
-            via=envelope.via.value,
-            project=item.subject.project,
-            received_at=item.delivery.stored_at,
-            body_hash=item.body_hash,
-            body=envelope.body,
-            reason=envelope.reason,
-            trace=envelope.trace,
-        )
-
-    def mark_dispatched(self, marks: list[RunDispatched]) -> None:
-        """Record what was published since the last batch, where it still stands so; only beside another decision."""
-        standing = []
-        for mark in marks:
-            o = self.state.orchestrations.get(mark.orchestration)
-            run = None if o is None else o.run(mark.run)
-            if run is not None and run.attempt == mark.attempt and run.status in NOT_STARTED:
-                standing.append(mark)
-        if standing and self.decisions:
-            at = self.decisions[-1].at
-            self.add(Decision(at=at, cause=TimerCause("dispatch"), events=tuple(standing)))
-
+CHUNK = 16
+"""Decisions made without letting other work go on: a few milliseconds."""
 
 After = Callable[[Batch, LedgerMessage | None], Awaitable[None]]
 ContextOf = Callable[[datetime], Context]
 Marks = Callable[[str], list[RunDispatched]]
+
+
+class _Flight(NamedTuple):
+    """A batch on its way into the ledger, and the items it was made of."""
+
+    batch: Batch
+    items: list[Item]
+    stored: asyncio.Task[LedgerMessage]
 
 
 class Lane:
@@ -230,34 +73,74 @@ class Lane:
 
     async def run(self) -> None:
         """Decide for ever. A project whose ledger cannot be trusted is left waiting, loudly (see `Ledger.stopped`)."""
-        while True:
-            if not len(self) or self.project in self._ledger.stopped:
-                self._arrived.clear()
-                await self._arrived.wait()
-                continue
-            await self._round()
-            self._emptied.set()
-
-    async def _round(self) -> None:
-        while True:
-            batch, taken = self._fill()
-            message = None
-            if batch.decisions:
-                batch.mark_dispatched(self._marks(self.project))
-                try:
-                    message = await self._ledger.append(self.project, batch.decisions, batch.encoded, batch.state)
-                except Conflict as conflict:
-                    log.info("%s; deciding %d items again", conflict, len(taken))
-                    self._urgent.extendleft(reversed(taken))
+        flight: _Flight | None = None
+        try:
+            while True:
+                if flight is None and (not len(self) or self.project in self._ledger.stopped):
+                    self._arrived.clear()
+                    await self._arrived.wait()
                     continue
-            await self._after(batch, message)
-            return
+                flight = await self._next(flight)
+        finally:
+            if flight is not None:
+                flight.stored.cancel()
 
-    def _fill(self) -> tuple[Batch, list[Item]]:
-        batch = Batch(self._ledger, self.project, self._context_of(datetime.now(UTC)))
-        taken: list[Item] = []
-        while (self._urgent or self._waiting) and not batch.is_full:
-            item = self._urgent.popleft() if self._urgent else self._waiting.popleft()
-            taken.append(item)
-            batch.take(item)
-        return batch, taken
+    async def _next(self, flight: _Flight | None) -> _Flight | None:
+        """Decide the next batch while the one in flight is being stored; then send it, and only then answer the first."""
+        batch = Batch(self._ledger, self.project, self._context_of(datetime.now(UTC)), None if flight is None else flight.batch)
+        items: list[Item] = []
+        await self._fill(batch, items, flight)
+        message = None
+        if flight is not None:
+            try:
+                message = await flight.stored
+            except Conflict as conflict:
+                log.info("%s; deciding %d items again", conflict, len(flight.items) + len(items))
+                self._urgent.extendleft(reversed([*flight.items, *items]))
+                return None
+            batch.rebase(message, self._ledger.head(self.project).seq)
+        following = self._send(batch, items) if batch.decisions else None
+        if flight is not None:
+            await self._after(flight.batch, message)
+        if following is None and batch.answers:
+            await self._after(batch, None)
+        return following
+
+    async def _fill(self, batch: Batch, items: list[Item], flight: _Flight | None) -> None:
+        """Take what waits; while a batch is in flight also what arrives until it is stored."""
+        left = len(self)
+        while not batch.is_full:
+            if flight is not None and flight.stored.done():
+                return
+            if not len(self):
+                if flight is None:
+                    return
+                await self._arrival_or(flight)
+                continue
+            if flight is None and left <= 0:
+                return
+            for _ in range(min(CHUNK, len(self))):
+                item = self._urgent.popleft() if self._urgent else self._waiting.popleft()
+                items.append(item)
+                batch.take(item)
+            left -= CHUNK
+            self._emptied.set()
+            await anyio.lowlevel.checkpoint()
+            batch.refresh(self._context_of(datetime.now(UTC)))
+
+    async def _arrival_or(self, flight: _Flight) -> None:
+        """Return when something arrives or the batch in flight is stored (or lost)."""
+        self._arrived.clear()
+        flight.stored.add_done_callback(self._wake)
+        try:
+            await self._arrived.wait()
+        finally:
+            flight.stored.remove_done_callback(self._wake)
+
+    def _wake(self, _: asyncio.Task[LedgerMessage]) -> None:
+        self._arrived.set()
+
+    def _send(self, batch: Batch, items: list[Item]) -> _Flight:
+        batch.mark_dispatched(self._marks(self.project))
+        append = self._ledger.append(self.project, batch.decisions, batch.encoded, batch.state, batch.plane_seq)
+        return _Flight(batch, items, asyncio.ensure_future(append))

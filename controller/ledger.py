@@ -144,8 +144,12 @@ class Ledger:
         self.keys.add(message)
         self.position_seq = max(self.position_seq, seq)
 
-    async def append(self, project: str, decisions: Sequence[Decision], encoded: list[msgspec.Raw], after: Aggregate) -> LedgerMessage:
-        """Append decisions made on the current head and return the message; `after` is the state they lead to.
+    async def append(
+        self, project: str, decisions: Sequence[Decision], encoded: list[msgspec.Raw], after: Aggregate, plane_seq: int
+    ) -> LedgerMessage:
+        """Append decisions made on the current head and return the message.
+
+        `after` is the state they lead to, `plane_seq` the message of the registry that they were decided against.
 
         Raises Conflict after folding what came in between (decide again); waits as long as the outcome is unknown.
         """
@@ -158,7 +162,7 @@ class Ledger:
             batch=batch,
             by=self._owner,
             prev=head.sha256,
-            plane_seq=self.head(PLANE).seq,
+            plane_seq=plane_seq,
             core=CORE_VERSION,
             decisions=encoded,
         )
@@ -192,6 +196,16 @@ class Ledger:
             )
             self._take(settled(after, message, ack.seq), message, ack.seq, codec.body_sha256(data))
             return message
+
+    async def was_behind(self, project: str) -> bool:
+        """Return whether the ledger of a project had messages that were not folded; they are now. Raises Unavailable."""
+        last = await self._bus.last(subjects.LEDGER, subjects.ledger(project))
+        if last is None or last.seq <= self.head(project).seq:
+            return False
+        for message in await self.catch_up_project(project):
+            if self.on_foreign is not None:
+                self.on_foreign(message)
+        return True
 
     async def _look(self, project: str, batch: str) -> tuple[LedgerMessage | None, bool]:
         """Fold what stands after our head, however long the bus takes to answer.

@@ -27,11 +27,12 @@ from bus_schemas.decisions import LedgerMessage, Receipt
 from bus_schemas.ids import PLANE, BadId
 from bus_schemas.reasons import Reason
 from bus_schemas.reports import Beat
+from controller.batch import Answer, Batch, BeatItem, CommandItem, FirstItem, ReportItem
 from controller.config import ControllerConfig
 from controller.dispatch import Dispatcher
 from controller.draft import Context
 from controller.janitor import Janitor
-from controller.lane import Answer, Batch, BeatItem, CommandItem, FirstItem, Lane, ReportItem
+from controller.lane import Lane
 from controller.ledger import Ledger
 from controller.owner import Ownership
 from controller.presence import Presence
@@ -269,7 +270,11 @@ class Controller:
             self._lane(answer.reroute).put(item)
             return
         if answer.dead_letter is not None and isinstance(item, ReportItem):
-            await self._bury(subjects.REP, item.delivery, answer.dead_letter)
+            if await self.ledger.was_behind(item.subject.project):
+                # what it reports on was decided by another controller: no compare-and-set protects a disbelief
+                self._lane(item.subject.project).put(item)
+            else:
+                await self._bury(subjects.REP, item.delivery, answer.dead_letter)
             return
         if isinstance(item, CommandItem):
             receipt = answer.receipt or self._receipt(item, answer)

@@ -421,3 +421,46 @@ async def test_a_withdrawn_order_is_gone_from_the_queue_of_its_node(tmp_path: Pa
         with anyio.fail_after(5):
             while (await stream_state(r.bus, subjects.WORK)).messages != 0:
                 await anyio.sleep(0.02)
+
+
+async def test_under_load_the_live_state_is_the_state_that_the_ledger_folds_to(tmp_path: Path) -> None:
+    from bus.bootstrap import Sync
+    from controller.ledger import Ledger
+    from controller.service import Controller
+
+    async with ring(tmp_path, controllers=0) as r:
+        controller = Controller(r.bus, "one", Sync.ALWAYS)
+
+        async def be() -> None:
+            await controller.stand_by()
+            await controller.be_active()
+
+        r.tasks.start_soon(controller.presence.follow, controller.on_beat)
+        r.tasks.start_soon(be)
+        await r.active()
+        await r.catalogue()
+        node = await r.node(capacity=16)
+
+        async def launch(n: int) -> None:
+            # every third is asked twice at once, every fifth is refused
+            feature = "!" if n % 5 == 0 else f"f{n}"
+            await r.launch(f"k{n}", feature=feature)
+            if n % 3 == 0:
+                assert (await r.launch(f"k{n}", feature=feature)).duplicate
+
+        async with anyio.create_task_group() as tasks:
+            for n in range(1, 101):
+                tasks.start_soon(launch, n)
+        await r.until("status", lambda status: status["orchestrations"] == 80 and status["live"] == 0, 60)
+        await anyio.sleep(0.2)
+        again = Ledger(r.bus, "reader")
+        await again.catch_up()
+        messages = (await stream_state(r.bus, subjects.LEDGER)).messages
+
+    assert not again.stopped
+    assert again.heads == controller.ledger.heads
+    assert again.states["shop"] == controller.ledger.states["shop"]
+    assert again.states["plane"] == controller.ledger.states["plane"]
+    assert len(again.keys) == len(controller.ledger.keys)
+    assert messages < 1000  # 100 commands, and 9 runs of 80 orchestrations, each started and ended
+    assert len(node.started) == len(set(node.started)) == 720

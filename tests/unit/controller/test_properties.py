@@ -21,8 +21,8 @@ from bus_schemas.ids import PLANE
 from bus_schemas.orders import RunKind
 from bus_schemas.reports import Finding, Outcome, PlannedTask, PlanResult, ReviewResult, ValidateResult, Verdict, VerifyResult
 from controller import decide
+from controller.batch import Batch, CommandItem
 from controller.draft import Context
-from controller.lane import Batch, CommandItem
 from controller.ledger import Ledger
 from controller.orchestration import Orchestration
 from controller.project import Aggregate, fold, fold_decision, replay, settled
