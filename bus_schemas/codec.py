@@ -69,11 +69,6 @@ def encode(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def encode_many(values: list[Any]) -> list[bytes]:
-    """Return each of `values` as JSON bytes."""
-    return [_encoder.encode(value) for value in values]
-
-
 def body_sha256(data: bytes) -> str:
     """Return the hex SHA-256 of a stored body."""
     return hashlib.sha256(data).hexdigest()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from bus_schemas.entities import Node
 from bus_schemas.ids import BadId, shown, token
 
 SUBJECT_BYTES_MAX = 512
@@ -25,7 +24,6 @@ LOCAL_PRINCIPAL = "local"
 CONTROLLER_DURABLE = "controller"
 LEASE_BUCKET = "qd-lease"
 LEASE_KEY = "controller"
-SNAPSHOT_BUCKET = "qd-snap"
 
 GIB = 1024**3
 DAY_S = 86_400.0
@@ -120,11 +118,6 @@ def node_consumers(node: str, capacity: int) -> tuple[ConsumerSpec, ...]:
         ConsumerSpec(WORK, f"work-{node}", (f"qd.work.{node}.>",), ack_wait_s=30.0, max_ack_pending=max(64, 4 * capacity)),
         ConsumerSpec(WORK, f"ctl-{node}", (f"qd.ctl.{node}.>",), ack_wait_s=10.0, max_ack_pending=1024),
     )
-
-
-def consumers_of(node: Node) -> tuple[ConsumerSpec, ...]:
-    """Return the consumers of a registered node."""
-    return node_consumers(node.id, node.capacity)
 
 
 def command(principal: str, project: str, verb: str, control_lane: bool) -> str:

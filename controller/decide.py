@@ -18,7 +18,6 @@ from bus_schemas.reasons import Reason
 from bus_schemas.reports import Beat
 from controller import catalogue, control, launch
 from controller.draft import Context, Draft, Refused, accepted, begin, refused
-from controller.orchestration import LIVE
 from controller.project import Aggregate
 
 _FLAG_OF: dict[type, Flag] = {
@@ -136,8 +135,3 @@ def decide_first_flags(state: Aggregate, context: Context) -> Decision | None:
 def home(command_project: str, plane: Aggregate) -> str:
     """Return whose ledger takes the decision: the project's, or plane's for a project that does not exist."""
     return command_project if command_project == PLANE or plane.projects.get(command_project) is not None else PLANE
-
-
-def live_count(state: Aggregate) -> int:
-    """Return how many orchestrations have not ended."""
-    return sum(o.status in LIVE for o in state.orchestrations.values())

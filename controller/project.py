@@ -16,7 +16,7 @@ from rpds import HashTrieMap
 from bus_schemas import events as e
 from bus_schemas.decisions import ActionStatus, CommandCause, Decision, LedgerMessage, Position, Receipt, receipt_of
 from bus_schemas.entities import Comment, Design, Node, Project, Ticket
-from bus_schemas.ids import PLANE, DesignId
+from bus_schemas.ids import DesignId
 from controller import evolution
 from controller.orchestration import Orchestration
 
@@ -41,11 +41,6 @@ class Aggregate(Struct, frozen=True):
     projects: HashTrieMap[str, Project] = HashTrieMap()
     nodes: HashTrieMap[str, Node] = HashTrieMap()
     flags: HashTrieMap[str, bool] = HashTrieMap()
-
-    @property
-    def is_plane(self) -> bool:
-        """Whether this is the registry."""
-        return self.project == PLANE
 
 
 def evolve_action(state: Aggregate, decision: Decision, position: Position | None) -> Aggregate:

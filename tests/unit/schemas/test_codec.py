@@ -124,11 +124,6 @@ def test_a_command_comes_out_of_its_envelope_as_it_went_in(command: Command) -> 
     assert codec.decode_command(codec.decode_envelope(codec.encode(envelope(command)))) == command
 
 
-def test_many_are_encoded_as_each_would_be() -> None:
-    assert codec.encode_many([MESSAGE, BEAT]) == [codec.encode(MESSAGE), codec.encode(BEAT)]
-    assert codec.encode_many([]) == []
-
-
 def test_a_stored_body_has_the_hash_that_anybody_can_compute() -> None:
     data = codec.encode(MESSAGE)
     assert codec.body_sha256(data) == hashlib.sha256(data).hexdigest()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bus_schemas import ids, subjects
 from bus_schemas.commands import COMMAND_TYPES
-from bus_schemas.entities import BODY_BYTES_MAX, Node
-from bus_schemas.ids import BadId, NodeId
+from bus_schemas.entities import BODY_BYTES_MAX
+from bus_schemas.ids import BadId
 from bus_schemas.reports import REPORT_BYTES_MAX, RESULT_BYTES_MAX
 from bus_schemas.subjects import CONTROLLER_CONSUMERS, STREAMS, ConsumerSpec, Permissions, StreamSpec
 
@@ -214,7 +214,7 @@ def test_the_controller_takes_both_lanes_of_commands_and_the_claims_and_ends_of_
 
 
 def test_the_consumers_of_a_node_follow_its_capacity_and_take_its_orders_only() -> None:
-    small, large = subjects.consumers_of(Node(id=NodeId("node-a"))), subjects.consumers_of(Node(id=NodeId("node-a"), capacity=100))
+    small, large = subjects.node_consumers("node-a", 1), subjects.node_consumers("node-a", 100)
     assert [consumer.max_ack_pending for consumer in small] == [64, 1024]
     assert large[0].max_ack_pending == 400
     mine, other = subjects.work("node-a", "shop-o1-r1", 1), subjects.work("node-ab", "shop-o1-r1", 1)
