@@ -7,7 +7,7 @@ the batch ends before the message in question and says why; nothing after it is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -68,6 +68,18 @@ class Batch(NamedTuple):
     position: IngestPosition
     heads: dict[str, Head]
     stopped: str | None
+
+
+def pieces(messages: Sequence[Stored], bytes_max: int) -> Iterator[Sequence[Stored]]:
+    """Yield the messages in order, in pieces of about `bytes_max` bytes and at least one message."""
+    start = size_bytes = 0
+    for index, message in enumerate(messages):
+        size_bytes += len(message.data)
+        if size_bytes >= bytes_max:
+            yield messages[start : index + 1]
+            start, size_bytes = index + 1, 0
+    if start < len(messages):
+        yield messages[start:]
 
 
 def read_all(stored: Iterable[Stored]) -> list[Read]:

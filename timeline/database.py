@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,8 @@ from anyio import CapacityLimiter
 from bus.connection import Stored
 from bus_schemas.decisions import Position
 from timeline.batch import Batch, IngestPosition
-from timeline.store import Store, Table, copy_frozen
+from timeline.preparation import Preparation, Prepared
+from timeline.store import Store, Table, Unusable, WriteFailed, copy_frozen
 
 T = TypeVar("T")
 
@@ -73,7 +74,9 @@ class Database:
         self.progress = Progress()
         self.published_position: Position | None = None
         self._store, self._published = store, published
-        self._write_thread, self._read_thread, self._copy_thread = CapacityLimiter(1), CapacityLimiter(1), CapacityLimiter(1)
+        self._preparation: Preparation | None = None
+        self._prepare_thread, self._write_thread = CapacityLimiter(1), CapacityLimiter(1)
+        self._read_thread, self._copy_thread = CapacityLimiter(1), CapacityLimiter(1)
         self._writing, self._reading, self._publishing = anyio.Lock(), anyio.Lock(), anyio.Lock()
 
     @property
@@ -90,6 +93,7 @@ class Database:
     async def open(self) -> str | None:
         """Open the file again or for the first time; return why it was moved aside, or None. Raises InUse."""
         async with self._writing, self._reading:
+            self._preparation = None
             await self._in_write_thread(self._store.close)
             return await self._in_write_thread(self._store.open)
 
@@ -105,17 +109,39 @@ class Database:
         self.progress.seq = position.last_seq
         return position
 
-    async def ingest(self, messages: Sequence[Stored]) -> Batch:
-        """Write messages, all or nothing. Raises WriteFailed and Unusable."""
+    async def prepare(self, messages: Sequence[Stored], settled: Callable[[], Awaitable[None]]) -> Prepared:
+        """Return what messages write. Needs `settled` to wait until nothing prepared is unwritten. Raises Unusable."""
+        preparation = self._preparation
+        if preparation is None:
+            async with self._writing:
+                self._preparation = preparation = await self._in_write_thread(self._store.preparation)
+        read = await self._in_prepare_thread(partial(preparation.read, messages))
+        wanted = preparation.wanted(read)
+        if wanted.orchestrations or wanted.actions:
+            await settled()
+            async with self._reading:
+                rows = await self._in_read_thread(partial(self._store.wanted, wanted))
+            preparation.load(rows)
+        return await self._in_prepare_thread(partial(preparation.make, read))
+
+    async def write(self, prepared: Prepared) -> None:
+        """Write what was prepared, all or nothing. Raises WriteFailed and Unusable; then prepare again from what the file has."""
         async with self._writing:
-            batch = await self._in_write_thread(partial(self._store.ingest, messages))
-        self.progress.move(batch)
-        return batch
+            try:
+                await self._in_write_thread(partial(self._store.write, prepared))
+            except (WriteFailed, Unusable):
+                self._preparation = None
+                raise
+        self.progress.move(prepared.batch)
+
+    def rewind(self) -> None:
+        """Forget what was prepared and not written."""
+        self._preparation = None
 
     async def read(self, sql: str, parameters: dict[str, Any] | None = None, *, limit: int = 10_000) -> Table:
         """Return what a statement of ours answers. Raises duckdb.Error."""
         async with self._reading:
-            return await anyio.to_thread.run_sync(partial(self._store.read, sql, parameters, limit=limit), limiter=self._read_thread)
+            return await self._in_read_thread(partial(self._store.read, sql, parameters, limit=limit))
 
     async def publish(self) -> Path:
         """Return the path of a copy that is as new as the file was when this was called. Raises duckdb.Error and OSError."""
@@ -137,6 +163,12 @@ class Database:
                 async with self._writing:
                     await self._in_write_thread(self._store.thaw)
         self.published_position = Position(frozen.last_seq, frozen.last_idx)
+
+    async def _in_prepare_thread(self, work: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(work, limiter=self._prepare_thread)
+
+    async def _in_read_thread(self, work: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(work, limiter=self._read_thread)
 
     async def _in_write_thread(self, work: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(work, limiter=self._write_thread)

@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import anyio
+import anyio.abc
+import duckdb
 
 from bus.connection import NO_STREAM, ApiFailure, Bus, Stored
 from bus.errors import Unavailable
 from bus.reader import Reader, StreamState, stream_state
 from bus_schemas import codec
 from bus_schemas.subjects import LEDGER
-from timeline.batch import Batch, IngestPosition
+from timeline.batch import IngestPosition, pieces
 from timeline.database import Database
+from timeline.preparation import Prepared
 from timeline.projection import utc
 from timeline.store import Unusable, WriteFailed
 
 log = logging.getLogger(__name__)
 
 SUBJECTS = ("qd.ledger.*",)
-MESSAGES_MAX = 2000
-"""Of one transaction."""
+MESSAGES_MAX = 5000
+"""Taken from the reader at once; as many mean that there is more to catch up with."""
+BATCH_BYTES = 4 * 1024**2
+"""Of one transaction, about: some thousand rows, so that its fixed cost is small and the next is soon ready."""
 PACE_S = 0.1
 """Between the starts of two transactions under load: a transaction costs some milliseconds however small it is."""
 LOOK_EVERY_S = 1.0
@@ -61,6 +67,7 @@ class Ingest:
         self.state = "following"
         self.reason: str | None = None
         self.ledger_seq = 0
+        self._retry_s = RETRY_S
 
     async def run(self) -> None:
         """Read until cancelled; when the ledger cannot be trusted, stop reading and wait."""
@@ -68,12 +75,23 @@ class Ingest:
             tasks.start_soon(self._look_now_and_then)
             with self._scope:
                 while True:
-                    try:
-                        await self._follow()
-                    except Unusable as error:
-                        log.critical("the file cannot be used any more and is opened again: %s", error)
-                        await self._database.open()
+                    await self._follow_until_trouble()
             await anyio.sleep_forever()
+
+    async def _follow_until_trouble(self) -> None:
+        """Follow; after trouble with the file return when it is worth trying again."""
+        try:
+            await self._follow()
+        except* WriteFailed as failed:
+            self.reason = f"cannot write, trying again: {failed.exceptions[0]}"
+            log.error("%s", self.reason)
+            self._database.rewind()
+            await anyio.sleep(self._retry_s)
+            self._retry_s = min(RETRY_MAX_S, 2 * self._retry_s)
+        except* (Unusable, duckdb.Error) as unusable:
+            log.critical("the file cannot be used any more and is opened again: %s", unusable.exceptions[0])
+            await anyio.sleep(self._retry_s)
+            await self._database.open()
 
     def _stop(self, reason: str) -> None:
         self.state, self.reason = "stopped", reason
@@ -132,34 +150,38 @@ class Ingest:
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _follow(self) -> None:
+        """Read from the position on, for ever. Raises WriteFailed and Unusable (in groups): then start again from the position."""
         position = await self._begin()
         reader = Reader(self._bus, LEDGER, SUBJECTS, position.last_seq + 1, batch_max=MESSAGES_MAX)
         restarts = 0
-        async with aclosing(reader.batches()) as batches:
+        async with anyio.create_task_group() as tasks, aclosing(reader.batches()) as batches:
+            written = anyio.Event()
+            written.set()
             async for messages in batches:
                 if reader.restarts > restarts:
                     restarts = reader.restarts
                     await self._look()
                 started = time.monotonic()
                 self.ledger_seq = max(self.ledger_seq, messages[-1].seq)
-                batch = await self._write(messages)
-                if batch.stopped is not None:
-                    self._stop(batch.stopped)
-                    await anyio.sleep_forever()
-                if len(messages) < MESSAGES_MAX:
+                for piece in pieces(messages, BATCH_BYTES):
+                    written = await self._write_behind(tasks, piece, written)
+                if len(messages) < MESSAGES_MAX:  # else there is more to catch up with: prepare it meanwhile
+                    await written.wait()
                     await anyio.sleep(max(0.0, PACE_S - (time.monotonic() - started)))
 
-    async def _write(self, messages: list[Stored]) -> Batch:
-        """Return what was written of `messages`; tries again for as long as the disk refuses. Raises Unusable."""
-        wait_s = RETRY_S
-        while True:
-            try:
-                batch = await self._database.ingest(messages)
-            except WriteFailed as error:
-                self.reason = f"cannot write, trying again: {error}"
-                log.error("%s", self.reason)
-                await anyio.sleep(wait_s)
-                wait_s = min(RETRY_MAX_S, 2 * wait_s)
-                continue
-            self.reason = None
-            return batch
+    async def _write_behind(self, tasks: anyio.abc.TaskGroup, messages: Sequence[Stored], before: anyio.Event) -> anyio.Event:
+        """Prepare messages while the batch before is written, then begin to write them; return the event of their being written."""
+        prepared = await self._database.prepare(messages, before.wait)
+        await before.wait()
+        written = anyio.Event()
+        tasks.start_soon(self._write, prepared, written)
+        if prepared.batch.stopped is not None:
+            await written.wait()
+            self._stop(prepared.batch.stopped)
+            await anyio.sleep_forever()
+        return written
+
+    async def _write(self, prepared: Prepared, written: anyio.Event) -> None:
+        await self._database.write(prepared)
+        self.reason, self._retry_s = None, RETRY_S
+        written.set()

@@ -45,6 +45,7 @@ _RUN_EVENTS = (
 )
 _ACTION_EVENTS = (e.ActionOpened, e.ActionCompleted, e.ActionFailed)
 
+_EPOCH, _EPOCH_UTC = datetime(1970, 1, 1), datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -57,8 +58,10 @@ class Projected(NamedTuple):
 
 
 def utc(time: datetime) -> datetime:
-    """Return a time as the tables keep it: UTC, without a zone."""
-    return time.replace(tzinfo=None) if time.tzinfo is UTC else time.astimezone(UTC).replace(tzinfo=None)
+    """Return a time as the tables keep it: UTC, without a zone. One that has no zone counts as UTC."""
+    if time.tzinfo is None:
+        return time
+    return _EPOCH + (time - _EPOCH_UTC)  # several times faster than `replace`
 
 
 def key_hash(key: str) -> str:
@@ -109,29 +112,29 @@ def _of_action(decision: Decision, place: Place) -> Projected:
     kind = "unknown" if command is None else command.type
     hashed = None if command is None else key_hash(command.key)
     event = EventRow(
-        seq=place.seq,
-        idx=place.idx,
-        occurred_at=place.at,
-        stored_at=place.stored_at,
-        project=place.project,
-        orchestration=action.orchestration,
-        phase=None,
-        task=None,
-        run=None,
-        attempt=None,
-        node=action.node,
-        action=action.id,
-        category="action",
-        type=kind,
-        principal=place.principal,
-        via=place.via,
-        key_hash=hashed,
-        status=action.status.value,
-        reason_code=action.reason_code,
-        revision=action.revision,
-        duration_ms=None,
-        summary=summaries.of_action(action, kind, place.reason),
-        payload=_action_payload(action, command),
+        place.seq,
+        place.idx,
+        place.at,
+        place.stored_at,
+        place.project,
+        action.orchestration,
+        None,
+        None,
+        None,
+        None,
+        action.node,
+        action.id,
+        "action",
+        kind,
+        place.principal,
+        place.via,
+        hashed,
+        action.status.value,
+        action.reason_code,
+        action.revision,
+        None,
+        summaries.of_action(action, kind, place.reason),
+        _action_payload(action, command),
     )
     if command is None or hashed is None:
         return Projected(event, False, ())

@@ -261,6 +261,14 @@ class DeadLetterRow(Struct, frozen=True, gc=False):
     data: bytes
 
 
+class HeadRow(Struct, frozen=True, gc=False):
+    """The newest ledger message of a subject."""
+
+    subject: str
+    seq: int
+    sha256: str
+
+
 TableRow = ActionRow | OrchestrationRow | PhaseRow | TaskRow | RunRow | GateRow | NodeRow | FlagRow | UsageRow
 """A row that an event makes or changes."""
 
@@ -276,6 +284,7 @@ TABLES: dict[type, str] = {
     FlagRow: "flags",
     UsageRow: "usage",
     DeadLetterRow: "dead_letter",
+    HeadRow: "ingest_heads",
 }
 
 KEYS: dict[type[Struct], tuple[str, ...]] = {
@@ -287,5 +296,6 @@ KEYS: dict[type[Struct], tuple[str, ...]] = {
     GateRow: ("seq", "idx"),
     NodeRow: ("id",),
     FlagRow: ("flag",),
+    HeadRow: ("subject",),
 }
 """What names a row that may change later. Numbers that only grow: the file finds them without an index."""

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,18 +19,15 @@ import duckdb
 import msgspec
 import pyarrow.lib as pa  # the package re-exports these without types
 
-from bus.connection import Stored
 from bus_schemas import codec
 from bus_schemas.events import EVENT_TYPES
-from timeline.batch import Batch, Head, IngestPosition, Wanted, make, read_all, wanted
-from timeline.board import Board
+from timeline.batch import Head, IngestPosition, Wanted
+from timeline.preparation import Preparation, Prepared
 from timeline.projection import PROJECTION_VERSION
 from timeline.rows import (
     KEYS,
     TABLES,
     ActionRow,
-    DeadLetterRow,
-    EventRow,
     FlagRow,
     GateRow,
     NodeRow,
@@ -97,13 +93,11 @@ class Store:
     def __init__(self, path: Path, *, memory_bytes: int) -> None:
         """Name the file; `open` opens it."""
         self.path = path
-        self.board = Board()
         self.position: IngestPosition | None = None
-        self.heads: dict[str, Head] = {}
         self._memory_bytes = memory_bytes
         self._writes: duckdb.DuckDBPyConnection | None = None
         self._reads: duckdb.DuckDBPyConnection | None = None
-        self._arrow: dict[type, pa.Schema] = {}
+        self._schemas: dict[type, pa.Schema] = {}
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -147,8 +141,7 @@ class Store:
         connection.execute("CHECKPOINT")  # DDL must not stand in a log that is replayed
         self._reads = connection.cursor()
         self._reads.execute("SET TimeZone='UTC'")
-        self._arrow = {kind: self._arrow_schema(table) for kind, table in TABLES.items()}
-        self.board = Board()
+        self._schemas = {kind: self._arrow_schema(table) for kind, table in TABLES.items()}
         self._recall()
 
     def _arrow_schema(self, table: str) -> pa.Schema:
@@ -163,9 +156,6 @@ class Store:
             if known_hash != schema_hash():
                 raise Unusable("it was made by another version")
             self.position = IngestPosition(*position)
-        self.heads = {subject: Head(seq, sha256) for subject, seq, sha256 in self._write("SELECT * FROM ingest_heads")}
-        self.board.load(self._rows(NodeRow, "SELECT * FROM nodes"))
-        self.board.load(self._rows(FlagRow, "SELECT * FROM flags"))
 
     def _move_aside(self) -> None:
         aside = self.path.with_name(f"{self.path.name}.aside")
@@ -195,89 +185,48 @@ class Store:
             self.position = position
         return self.position
 
-    def _load(self, wanted: Wanted) -> None:
-        """Put rows on the board that the file has and a batch may change."""
-        if wanted.actions:
-            self.board.load(self._rows(ActionRow, "SELECT * FROM actions WHERE id IN (SELECT unnest(?))", [sorted(wanted.actions)]))
-        if not wanted.orchestrations:
-            return
-        ids = [sorted(wanted.orchestrations)]
-        self.board.load(self._rows(OrchestrationRow, "SELECT * FROM orchestrations WHERE id IN (SELECT unnest(?))", ids))
-        known = [sorted(wanted.orchestrations & self.board.families.keys())]
-        for kind in (PhaseRow, TaskRow, RunRow):
-            self.board.load(self._rows(kind, f"SELECT * FROM {TABLES[kind]} WHERE orchestration IN (SELECT unnest(?))", known))
-        self.board.load(self._rows(GateRow, "SELECT * FROM gates WHERE status = 'open' AND orchestration IN (SELECT unnest(?))", known))
-
-    def _rows(self, kind: type[TableRow], sql: str, parameters: list[Any] | None = None) -> Iterable[TableRow]:
-        return [kind(*row) for row in self._write(sql, parameters)]
-
-    def ingest(self, messages: Sequence[Stored]) -> Batch:
-        """Write what `messages` say, all or nothing, and return it. Raises WriteFailed (try the same again) and Unusable.
-
-        Messages that were read before are passed over. The batch says when nothing after it may be read.
-        """
+    def preparation(self) -> Preparation:
+        """Return a preparation that goes on from what the file has. Raises Unusable."""
         assert self.position is not None, "begin first"
-        seq = self.position.last_seq
-        read = read_all(message for message in messages if message.seq > seq)
+        try:
+            rows = [*self._found(NodeRow, self._write("FROM nodes")), *self._found(FlagRow, self._write("FROM flags"))]
+            heads = {subject: Head(seq, sha256) for subject, seq, sha256 in self._write("FROM ingest_heads")}
+        except duckdb.Error as error:
+            raise Unusable(str(error)) from error
+        return Preparation(self.position, heads, self._schemas, rows)
+
+    def write(self, prepared: Prepared) -> None:
+        """Write a prepared batch and its position, all or nothing. Raises WriteFailed and Unusable: what was prepared after it is worth nothing."""
         try:
             self._write("BEGIN")
-            self._load(wanted(self.board, read))
-            batch = make(self.board, self.position, self.heads, read)
-            self._append(EventRow, batch.events)
-            self._append(DeadLetterRow, batch.dead_letters)
-            for kind, rows in self._changed().items():
-                self._append(kind, rows) if kind not in KEYS else self._merge(kind, rows)
-            self._move(batch)
+            for kind, columns in prepared.staged:
+                self._write_columns(kind, columns)
+            fields = msgspec.structs.asdict(prepared.batch.position)
+            self._write(f"UPDATE ingest_position SET {', '.join(f'{name} = ${name}' for name in fields)}", fields)
             self._write("COMMIT")
         except duckdb.Error as error:
             self._roll_back()
             raise WriteFailed(str(error)) from error
-        self.position = batch.position
-        self.heads.update(batch.heads)
-        self.board.written()
-        return batch
+        self.position = prepared.batch.position
 
     def _roll_back(self) -> None:
-        """Forget the batch: the file is as before, and the board is loaded from it again. Raises Unusable."""
+        """Leave the file as before. Raises Unusable."""
         try:
             with contextlib.suppress(duckdb.TransactionException):
                 self._write("ROLLBACK")
-            self.board = Board()
-            self._recall()
+            self._write("SELECT 1")
         except duckdb.Error as error:
             raise Unusable(str(error)) from error
 
-    def _changed(self) -> dict[type[TableRow], list[TableRow]]:
-        changed: dict[type[TableRow], list[TableRow]] = {}
-        for row in self.board.changed.values():
-            changed.setdefault(type(row), []).append(row)
-        return changed
-
-    def _append(self, kind: type, rows: Sequence[Any]) -> None:
-        if rows:
-            self._stage(kind, rows)
-            self._write(f"INSERT INTO {TABLES[kind]} BY NAME FROM staged")
-
-    def _merge(self, kind: type, rows: Sequence[Any]) -> None:
-        self._stage(kind, rows)
-        same = " AND ".join(f"t.{name} = s.{name}" for name in KEYS[kind])
-        self._write(f"MERGE INTO {TABLES[kind]} t USING staged s ON {same} WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME")
-
-    def _stage(self, kind: type, rows: Sequence[Any]) -> None:
+    def _write_columns(self, kind: type, columns: pa.Table) -> None:
         assert self._writes is not None
-        schema = self._arrow[kind]
-        columns = zip(*(rows if kind is EventRow else map(msgspec.structs.astuple, rows)), strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-        self._writes.register("staged", pa.Table.from_arrays(arrays, schema=schema))
-
-    def _move(self, batch: Batch) -> None:
-        for subject, head in batch.heads.items():
-            if subject in self.heads:
-                self._write("UPDATE ingest_heads SET seq = ?, sha256 = ? WHERE subject = ?", [*head, subject])
-            else:
-                self._write("INSERT INTO ingest_heads VALUES (?, ?, ?)", [subject, *head])
-        fields = msgspec.structs.asdict(batch.position)
-        self._write(f"UPDATE ingest_position SET {', '.join(f'{name} = ${name}' for name in fields)}", fields)
+        self._writes.register("staged", columns)
+        table = TABLES[kind]
+        if kind not in KEYS:
+            self._write(f"INSERT INTO {table} BY NAME FROM staged")
+            return
+        same = " AND ".join(f"t.{name} = s.{name}" for name in KEYS[kind])
+        self._write(f"MERGE INTO {table} t USING staged s ON {same} WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME")
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -287,6 +236,27 @@ class Store:
         relation = self._reads.sql(sql, params=parameters or None)
         rows = relation.limit(limit + 1).fetchall()
         return Table(tuple(relation.columns), tuple(str(kind) for kind in relation.types), rows[:limit], len(rows) > limit)
+
+    def wanted(self, wanted: Wanted) -> list[TableRow]:
+        """Return rows that a batch may change, orchestrations before what is under them. For the reading thread. Raises duckdb.Error."""
+        rows: list[TableRow] = []
+        if wanted.actions:
+            rows += self._of(ActionRow, "id", wanted.actions)
+        if wanted.orchestrations:
+            orchestrations = self._of(OrchestrationRow, "id", wanted.orchestrations)
+            rows += orchestrations
+            known = frozenset(row.id for row in orchestrations if isinstance(row, OrchestrationRow))
+            for kind in (PhaseRow, TaskRow, RunRow, GateRow):
+                rows += self._of(kind, "orchestration", known)
+        return rows
+
+    def _of(self, kind: type[TableRow], column: str, ids: frozenset[str]) -> list[TableRow]:
+        assert self._reads is not None, "the store is closed"
+        sql = f"SELECT * FROM {TABLES[kind]} WHERE {column} IN (SELECT unnest(?)) ORDER BY ALL"
+        return self._found(kind, self._reads.execute(sql, [sorted(ids)]).fetchall())
+
+    def _found(self, kind: type[TableRow], rows: list[tuple[Any, ...]]) -> list[TableRow]:
+        return [kind(*row) for row in rows]
 
     # ── publishing ───────────────────────────────────────────────────────────────────────────────────────────────────
 

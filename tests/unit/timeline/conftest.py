@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bus.connection import Stored
+from tests.unit.timeline.feeding import ingest
 from timeline.store import Store
 
 CREATED = datetime(2026, 11, 1)
@@ -35,7 +36,7 @@ def open_store(tmp_path: Path) -> Iterator[Callable[[str], Store]]:
 def filled(open_store: Callable[[str], Store]) -> Callable[[list[Stored]], Store]:
     def fill(messages: list[Stored]) -> Store:
         store = open_store("filled")
-        assert store.ingest(messages).stopped is None
+        assert ingest(store, messages).stopped is None
         return store
 
     return fill

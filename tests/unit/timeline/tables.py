@@ -9,7 +9,7 @@ import duckdb
 
 from timeline.rows import TABLES
 
-NAMES = (*TABLES.values(), "ingest_position", "ingest_heads")
+NAMES = (*TABLES.values(), "ingest_position")
 
 
 def contents(path: Path) -> dict[str, list[tuple[Any, ...]]]:

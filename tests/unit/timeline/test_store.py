@@ -12,6 +12,7 @@ import pytest
 
 from bus.connection import Stored
 from tests.unit.timeline.conftest import CREATED, MEMORY_BYTES
+from tests.unit.timeline.feeding import ingest
 from tests.unit.timeline.story import whole_story
 from tests.unit.timeline.tables import contents, difference
 from timeline import store as store_module
@@ -23,7 +24,7 @@ OpenStore = Callable[[str], Store]
 def test_the_position_is_that_of_the_rows_after_every_opening(open_store: OpenStore) -> None:
     messages = whole_story().stored()
     store = open_store("a")
-    store.ingest(messages[:40])
+    ingest(store, messages[:40])
     before = store.position
     store.close()
     assert store.open() is None
@@ -35,10 +36,10 @@ def test_the_position_is_that_of_the_rows_after_every_opening(open_store: OpenSt
 def test_a_file_that_does_not_open_is_moved_aside_and_made_again(open_store: OpenStore, damage: bytes) -> None:
     messages = whole_story().stored()
     whole = open_store("whole")
-    whole.ingest(messages)
+    ingest(whole, messages)
     whole.close()
     store = open_store("damaged")
-    store.ingest(messages)
+    ingest(store, messages)
     store.close()
     store.path.write_bytes(damage)
 
@@ -48,7 +49,7 @@ def test_a_file_that_does_not_open_is_moved_aside_and_made_again(open_store: Ope
         assert "was moved aside and is made again from the ledger" in why
         assert Path(f"{store.path}.aside").read_bytes() == damage
     store.begin("LEDGER", CREATED)
-    store.ingest(messages)
+    ingest(store, messages)
     store.close()
     assert difference(whole.path, store.path) == {}
 
@@ -56,11 +57,11 @@ def test_a_file_that_does_not_open_is_moved_aside_and_made_again(open_store: Ope
 def test_a_torn_log_loses_rows_and_position_together_and_reading_on_heals_it(open_store: OpenStore) -> None:
     messages = whole_story().stored()
     whole = open_store("whole")
-    whole.ingest(messages)
+    ingest(whole, messages)
     whole.close()
     torn = open_store("torn")
     for message in messages:
-        torn.ingest([message])
+        ingest(torn, [message])
     # as a crash leaves it: the file as of its last checkpoint, and a log that ends in the middle
     log = Path(f"{torn.path}.wal").read_bytes()
     file = torn.path.read_bytes()
@@ -72,14 +73,14 @@ def test_a_torn_log_loses_rows_and_position_together_and_reading_on_heals_it(ope
     assert torn.position is not None
     assert 0 < torn.position.last_seq < len(messages)
     assert torn.read("SELECT max(seq) FROM events").rows == [(torn.position.last_seq,)]
-    torn.ingest(messages)
+    ingest(torn, messages)
     torn.close()
     assert difference(whole.path, torn.path) == {}
 
 
 def test_a_file_of_another_version_is_made_again(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store("a")
-    store.ingest(whole_story().stored())
+    ingest(store, whole_story().stored())
     store.close()
     monkeypatch.setattr(store_module, "PROJECTION_VERSION", store_module.PROJECTION_VERSION + 1)
     why = store.open()
@@ -91,18 +92,18 @@ def test_a_file_of_another_version_is_made_again(open_store: OpenStore, monkeypa
 def test_a_batch_that_cannot_be_written_leaves_everything_as_it_was_and_can_be_tried_again(open_store: OpenStore) -> None:
     messages = whole_story().stored()
     whole = open_store("whole")
-    whole.ingest(messages)
+    ingest(whole, messages)
     whole.close()
     store = open_store("a")
-    store.ingest(messages[:30])
+    ingest(store, messages[:30])
     before = store.position
     store._write("ALTER TABLE usage RENAME TO gone")
     with pytest.raises(WriteFailed, match="usage"):
-        store.ingest(messages[30:])
+        ingest(store, messages[30:])
     assert store.position == before
     assert store.read("SELECT max(seq) FROM events").rows == [(30,)]
     store._write("ALTER TABLE gone RENAME TO usage")
-    store.ingest(messages[30:])
+    ingest(store, messages[30:])
     store.close()
     assert difference(whole.path, store.path) == {}
 
@@ -122,19 +123,19 @@ def test_a_file_that_another_process_has_open_is_left_alone(tmp_path: Path) -> N
 def test_a_published_copy_is_whole_while_writing_goes_on(open_store: OpenStore, tmp_path: Path) -> None:
     messages = whole_story().stored()
     store = open_store("live")
-    store.ingest(messages[:30])
+    ingest(store, messages[:30])
     target = tmp_path / "published" / "timeline.duckdb"
     frozen = store.freeze()
     for message in messages[30:60]:  # what comes after the freeze is not in the copy
-        store.ingest([message])
+        ingest(store, [message])
     copy_frozen(store.path, target)
     store.thaw()
     published = contents(target)
-    store.ingest(messages[60:])
+    ingest(store, messages[60:])
     store.close()
 
     until_30 = open_store("until-30")
-    until_30.ingest(messages[:30])
+    ingest(until_30, messages[:30])
     until_30.close()
     assert frozen.last_seq == 30
     assert published == contents(until_30.path)
@@ -147,7 +148,7 @@ def test_whoever_reads_an_old_copy_keeps_it_when_a_new_one_is_published(open_sto
     target = tmp_path / "published" / "timeline.duckdb"
 
     def publish(until: int) -> None:
-        store.ingest(messages[:until])
+        ingest(store, messages[:until])
         store.freeze()
         copy_frozen(store.path, target)
         store.thaw()
