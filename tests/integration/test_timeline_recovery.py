@@ -9,13 +9,17 @@ import sys
 from pathlib import Path
 
 import anyio
+import duckdb
 import pytest
 
 from bus.connection import connect
 from bus_schemas import codec
-from tests.integration.timeline_world import World, built, rebuilt, running
+from tests.integration.timeline_world import DEADLINE_S, World, built, rebuilt, running
 from tests.unit.timeline.story import Story, whole_story
 from tests.unit.timeline.tables import contents, difference
+from timeline.database import Database
+from timeline.ingest import Ingest
+from timeline.store import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -170,3 +174,34 @@ async def test_bytes_that_are_no_decision_are_counted_and_do_not_stop_the_rest(t
         await world.until_read(await world.tell(a_plain_story()))
         status = await world.status(state="following")
         assert (status["dead_letters"], status["unknown_types"], status["behind"]) == (1, 0, 0)
+
+
+async def test_what_cannot_be_written_is_tried_again_until_it_can_and_nothing_is_lost_or_twice(tmp_path: Path) -> None:
+    story = long_story(20)
+    async with built(tmp_path) as world:
+        store = Store(world.config().database, memory_bytes=world.config().memory_bytes)
+        database = Database(store, world.config().published)
+        await database.open()
+        ingest = Ingest(world.bus, database)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ingest.run)
+            seq = await world.tell(story, 0, 50)
+            assert await database.progress.until_seq(seq, DEADLINE_S)
+            store._write("ALTER TABLE runs RENAME TO gone")  # as good as a disk that refuses
+            seq = await world.tell(story, 50)
+            with anyio.fail_after(DEADLINE_S):
+                while ingest.reason is None:
+                    await anyio.sleep(0.02)
+            assert ingest.reason.startswith("cannot write, trying again:")
+            assert database.position.seq < seq
+            while True:
+                try:
+                    store._write("ALTER TABLE gone RENAME TO runs")
+                    break
+                except duckdb.Error:  # just now it tries again
+                    await anyio.sleep(0.02)
+            assert await database.progress.until_seq(seq, DEADLINE_S)
+            assert (ingest.state, ingest.reason) == ("following", None)
+            tasks.cancel_scope.cancel()
+        await database.close()
+        assert difference(await rebuilt(world, tmp_path / "rebuilt"), world.config().database) == {}

@@ -1,11 +1,12 @@
-"""What makes a ledger not the one that was read before."""
+"""What makes a ledger not the one that was read before; and how it is cut into batches."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from bus.connection import Stored
 from bus.reader import StreamState
-from timeline.batch import IngestPosition
+from timeline.batch import IngestPosition, pieces
 from timeline.ingest import judge
 
 CREATED = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -32,3 +33,9 @@ def test_a_stream_that_ends_before_what_was_read_was_rewound() -> None:
 
 def test_a_stream_that_begins_after_what_was_read_lacks_messages() -> None:
     assert judge(POSITION, StreamState(CREATED, 103, 200, 98)) == "ledger messages 101 to 102 are missing from stream LEDGER"
+
+
+def test_a_batch_is_cut_by_bytes_and_a_message_is_never_cut() -> None:
+    messages = [Stored("qd.ledger.shop", seq, CREATED, b"x" * size, {}) for seq, size in enumerate((10, 10, 10, 500, 1, 1), 1)]
+    assert [[message.seq for message in piece] for piece in pieces(messages, 20)] == [[1, 2], [3, 4], [5, 6]]
+    assert list(pieces([], 20)) == []
