@@ -36,7 +36,6 @@ class Board:
         self.families: dict[str, Family] = {}
         self.actions: dict[str, ActionRow] = {}
         self.nodes: dict[str, NodeRow] = {}
-        self.flags: dict[str, FlagRow] = {}
         self.changed: dict[tuple[type[Struct], object], TableRow] = {}
 
     def family(self, orchestration: str) -> Family | None:
@@ -124,7 +123,6 @@ def _place_node(board: Board, row: NodeRow) -> object:
 
 
 def _place_flag(board: Board, row: FlagRow) -> object:
-    board.flags[row.flag] = row
     return row.flag
 
 

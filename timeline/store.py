@@ -28,7 +28,6 @@ from timeline.rows import (
     KEYS,
     TABLES,
     ActionRow,
-    FlagRow,
     GateRow,
     NodeRow,
     OrchestrationRow,
@@ -45,6 +44,8 @@ NO_CHECKPOINT = "1TB"
 
 _SCHEMA = Path(__file__).with_name("schema.sql").read_text()
 _VIEWS = Path(__file__).with_name("views.sql").read_text()
+
+_NOT_THE_FILE = ("No space left on device", "Permission denied", "Read-only file system", "Too many open files", "Input/output error")
 
 _ARROW: dict[str, pa.DataType] = {
     "UBIGINT": pa.uint64(),
@@ -102,13 +103,17 @@ class Store:
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def open(self) -> str | None:
-        """Open the file, or move it aside and make a new one; return why it was moved, or None. Raises InUse."""
+        """Open the file, or move it aside and make a new one; return why it was moved, or None.
+
+        Raises InUse, and duckdb.Error where it is the machine that refuses and not the file that is bad.
+        """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._connect()
-        except InUse:
-            raise
-        except (duckdb.Error, OSError, Unusable) as error:
+        except (duckdb.Error, Unusable) as error:
+            if any(sign in str(error) for sign in _NOT_THE_FILE):
+                self.close()
+                raise
             why = f"{self.path} was moved aside and is made again from the ledger: {error}"
             log.critical("%s", why)
             self.close()
@@ -189,11 +194,11 @@ class Store:
         """Return a preparation that goes on from what the file has. Raises Unusable."""
         assert self.position is not None, "begin first"
         try:
-            rows = [*self._found(NodeRow, self._write("FROM nodes")), *self._found(FlagRow, self._write("FROM flags"))]
+            nodes = self._found(NodeRow, self._write("FROM nodes"))
             heads = {subject: Head(seq, sha256) for subject, seq, sha256 in self._write("FROM ingest_heads")}
         except duckdb.Error as error:
             raise Unusable(str(error)) from error
-        return Preparation(self.position, heads, self._schemas, rows)
+        return Preparation(self.position, heads, self._schemas, nodes)
 
     def write(self, prepared: Prepared) -> None:
         """Write a prepared batch and its position, all or nothing. Raises WriteFailed and Unusable: what was prepared after it is worth nothing."""

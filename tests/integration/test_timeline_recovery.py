@@ -205,3 +205,20 @@ async def test_what_cannot_be_written_is_tried_again_until_it_can_and_nothing_is
             tasks.cancel_scope.cancel()
         await database.close()
         assert difference(await rebuilt(world, tmp_path / "rebuilt"), world.config().database) == {}
+
+
+async def test_a_connection_to_the_file_that_is_gone_is_made_again_and_reading_goes_on(tmp_path: Path) -> None:
+    story = whole_story()
+    async with built(tmp_path) as world:
+        store = Store(world.config().database, memory_bytes=world.config().memory_bytes)
+        database = Database(store, world.config().published)
+        await database.open()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Ingest(world.bus, database).run)
+            assert await database.progress.until_seq(await world.tell(story, 0, 50), DEADLINE_S)
+            assert store._writes is not None
+            store._writes.close()  # as after a fatal error: every later call fails
+            assert await database.progress.until_seq(await world.tell(story, 50), DEADLINE_S)
+            tasks.cancel_scope.cancel()
+        await database.close()
+        assert difference(await rebuilt(world, tmp_path / "rebuilt"), world.config().database) == {}

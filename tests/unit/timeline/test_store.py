@@ -108,6 +108,19 @@ def test_a_batch_that_cannot_be_written_leaves_everything_as_it_was_and_can_be_t
     assert difference(whole.path, store.path) == {}
 
 
+def test_a_file_is_left_alone_where_it_is_the_machine_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "timeline.duckdb"
+    path.write_bytes(b"precious")
+
+    def no_space(*_: object, **__: object) -> None:
+        raise duckdb.IOException("IO Error: Could not write: No space left on device")
+
+    monkeypatch.setattr(duckdb, "connect", no_space)
+    with pytest.raises(duckdb.IOException, match="No space left"):
+        Store(path, memory_bytes=MEMORY_BYTES).open()
+    assert path.read_bytes() == b"precious"
+
+
 def test_a_file_that_another_process_has_open_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "timeline.duckdb"
     holding = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
