@@ -214,7 +214,7 @@ class Launch:
         self.started(self.init)
         self.tell(
             self.ended(self.init, usd=None),
-            e.WorkspaceReady(self.o, "abc123", "/work", "qd/basket"),
+            e.WorkspaceReady(self.o, "abc123", "/srv/clones/basket", "qd/basket"),
             self.moved(e.OrchestrationStatus.VALIDATING),
             e.ActionCompleted(self.action),
         )
