@@ -79,7 +79,7 @@ class Core:
             body_hash=codec.body_hash(c.type_of(command), body),
             body=body,
         )
-        begun = time.perf_counter()
+        begun = time.process_time()
         decision = decide_command(self.state, cause, command, self.context)
         self._took(decision, begun)
         return decision
@@ -87,14 +87,14 @@ class Core:
     def report(self, run: Run, report: Report, kind: str) -> None:
         """Decide a report of a run's newest attempt and fold what was decided."""
         subject = ReportSubject(run.node, work.PROJECT, run.id, run.attempt, run.nonce, kind)
-        begun = time.perf_counter()
+        begun = time.process_time()
         decision = decide_report(self.state, subject, report, self.context.now, self.context)
         assert not isinstance(decision, Repeated | Unbelieved), decision
         self._took(decision, begun)
 
     def _took(self, decision: Decision, begun: float) -> None:
         self.state = fold_decision(self.state, decision, None)
-        self.decide_s += time.perf_counter() - begun
+        self.decide_s += time.process_time() - begun
         self.decided += 1
         self.events += len(decision.events)
         self.decisions.append(decision)
@@ -115,9 +115,9 @@ class Core:
             core=CORE_VERSION,
             decisions=tuple(self.decisions),
         )
-        begun = time.perf_counter()
+        begun = time.process_time()
         self.bodies.append(codec.encode(message))
-        self.encode_s += time.perf_counter() - begun
+        self.encode_s += time.process_time() - begun
         self.decisions = []
 
     def orchestrate(self, number: int) -> None:
@@ -182,12 +182,12 @@ def replay(orchestrations: int) -> Figures:
 
 def _read_again(core: Core) -> tuple[float, float]:
     """Return the seconds that decoding and folding the ledger take, as a controller does at its start."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     messages = [codec.decode_ledger(body) for body in core.bodies]
-    decoded = time.perf_counter()
+    decoded = time.process_time()
     state = Aggregate(work.PROJECT)
     for seq, message in enumerate(messages, 1):
         state = fold(state, message, seq)
-    folded = time.perf_counter()
+    folded = time.process_time()
     assert state.orchestrations == core.state.orchestrations, "a replay must give the same state"
     return decoded - begun, folded - decoded

@@ -13,7 +13,7 @@ from bus_schemas.subjects import WORK
 
 
 class SlotPull(PullLoop):
-    """A pull loop that asks for as many orders as there are free slots."""
+    """A pull loop that asks for at most as many orders as there are free slots, and for at least half as many."""
 
     def __init__(self, bus: Bus, node: str, capacity: int, *, busy: int) -> None:
         """Have `capacity` slots, of which `busy` are taken by attempts found in the journal."""
@@ -35,8 +35,9 @@ class SlotPull(PullLoop):
         return await self.batch(n)
 
     async def release(self) -> None:
-        """Give a slot back, and ask for an order for it."""
+        """Give a slot back, and ask for orders when too few are asked for."""
         self._free += 1
         self.want = max(0, self._free)
         self._freed.set()
-        await self._pull()
+        if self._outstanding <= self.want // 2:  # a request for each slot alone would be one more message for every run
+            await self._pull()
