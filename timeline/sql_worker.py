@@ -13,7 +13,6 @@ import os
 import resource
 import shutil
 import sys
-from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import duckdb
@@ -169,16 +168,18 @@ def main(arguments: list[str]) -> None:
         ZoneInfo("UTC")  # kept by Python: nobody may not be allowed to read it later
     parsing = parser()
     _restrict(memory_bytes, cpu_s)
-    out: Any = sys.stdout.buffer
-    out.write(READY)
-    out.flush()
-    line = sys.stdin.buffer.readline()
+    try:
+        sys.stdout.buffer.write(READY)
+        sys.stdout.buffer.flush()
+        line = sys.stdin.buffer.readline()
+        if line:
+            request = msgspec.json.decode(line, type=SqlRequest)
+            sys.stdout.buffer.write(msgspec.json.encode(_answer(request, parsing, folder, memory_bytes)) + b"\n")
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        line = b""
     if not line:  # whoever started us went away, and nobody else removes this
         shutil.rmtree(folder, ignore_errors=True)
-    else:
-        request = msgspec.json.decode(line, type=SqlRequest)
-        out.write(msgspec.json.encode(_answer(request, parsing, folder, memory_bytes)) + b"\n")
-        out.flush()
     os._exit(0)  # nothing here is worth an orderly end
 
 
