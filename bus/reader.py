@@ -26,6 +26,8 @@ HEARTBEAT_S = 2.0
 SILENCE_S = 5.0
 RETRY_S = 0.2
 STOP_S = 1.0
+QUEUE_BYTES_MAX = 64 * 1024**2
+"""While more than this is waiting to be taken, the server is not told to go on: a slow reader must not fill the memory."""
 
 
 class StreamState(NamedTuple):
@@ -58,6 +60,8 @@ class Reader:
         self._inbox = ""
         self._heard = 0.0
         self._broken = False
+        self._queued_bytes = 0
+        self._owed: str | None = None
         self._subscription: Subscription | None = None
         self._name: str | None = None
         self.restarts = -1
@@ -78,6 +82,8 @@ class Reader:
                         continue
                     taken, self._queue = self._queue[: self._batch_max], self._queue[self._batch_max :]
                     self._next_seq = taken[-1].seq + 1
+                    self._queued_bytes -= sum(len(stored.data) for stored in taken)
+                    await self._go_on()
                     yield taken
                 await self._stop()
         finally:
@@ -87,7 +93,7 @@ class Reader:
                 await self._stop()
 
     async def _start(self) -> None:
-        self._queue, self._consumer_seq, self._broken = [], 0, False
+        self._queue, self._consumer_seq, self._broken, self._queued_bytes, self._owed = [], 0, False, 0, None
         self.restarts += 1
         while True:
             self._inbox = self._bus.nc.new_inbox()
@@ -132,8 +138,8 @@ class Reader:
         if headers.get("Status") == "100":
             stalled = headers.get("Nats-Consumer-Stalled")
             if message.reply or stalled:  # flow control: the server waits for our answer
-                with contextlib.suppress(Unavailable):
-                    await self._bus.publish(message.reply or stalled or "", b"")
+                self._owed = message.reply or stalled
+                await self._go_on()
             elif int(headers.get("Nats-Last-Consumer", 0)) != self._consumer_seq:
                 self._break()
             return
@@ -144,7 +150,16 @@ class Reader:
             return
         self._consumer_seq += 1
         self._queue.append(Stored(message.subject, int(meta[3]), stored_at_of(int(meta[5])), message.data, headers))
+        self._queued_bytes += len(message.data)
         self._arrived.set()
+
+    async def _go_on(self) -> None:
+        """Answer the server's flow control, unless too much is waiting."""
+        if self._owed is None or self._queued_bytes > QUEUE_BYTES_MAX:
+            return
+        owed, self._owed = self._owed, None
+        with contextlib.suppress(Unavailable):
+            await self._bus.publish(owed, b"")
 
     def _break(self) -> None:
         # what is already queued is contiguous and is given out again after the restart, from the same sequence

@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from bus import reader
 from bus.bootstrap import (
     Sync,
     UnsafeSync,
@@ -246,3 +247,29 @@ async def test_a_wrong_token_is_denied_and_a_missing_server_is_unavailable(serve
     await served.server.stop()
     with pytest.raises(Unavailable, match="no bus at"):
         await connect(served.server.url, "late", Credentials(token="x"))
+
+
+async def test_a_slow_reader_gets_everything_and_does_not_fill_the_memory(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "QUEUE_BYTES_MAX", 200_000)
+    body, count = b"x" * 20_000, 1_000
+
+    async def write(project: int) -> None:
+        for _ in range(count // 50):
+            await bus.append(f"qd.ledger.p{project}", body)
+
+    async with anyio.create_task_group() as tasks:
+        for project in range(50):
+            tasks.start_soon(write, project)
+    slow = reader.Reader(bus, "LEDGER", ("qd.ledger.*",), 1, batch_max=10)
+    seen: list[int] = []
+    waiting_bytes = 0
+    async for batch in slow.batches():
+        seen += [stored.seq for stored in batch]
+        waiting_bytes = max(waiting_bytes, slow._queued_bytes)
+        await anyio.sleep(0.01)
+        if len(seen) >= count:
+            break
+
+    assert seen == list(range(1, count + 1))
+    assert slow.restarts == 0
+    assert waiting_bytes < count * len(body) // 2
