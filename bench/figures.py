@@ -10,6 +10,9 @@ from typing import Any
 Figures = dict[str, Any]
 """A tree of figures: names to numbers, or to more of them. None where something was not measured."""
 
+COUNTS = frozenset({"launches", "n"})
+"""How much was measured; a ratio of it says nothing."""
+
 
 def percentile(samples: Sequence[float], percent: float) -> float | None:
     """Return the smallest sample that at least `percent` % of them do not exceed; None of no samples."""
@@ -55,13 +58,13 @@ def _median(values: Sequence[Any]) -> Any:
 
 
 def ratio_of(ours: Figures, limit: Figures) -> Figures:
-    """Return ours divided by the limit's, for every number that both have."""
+    """Return ours divided by the limit's, for every number that both have and that is no count."""
     found: Figures = {}
     for name, value in ours.items():
         other = limit.get(name)
         if isinstance(value, dict) and isinstance(other, dict):
             found[name] = ratio_of(value, other)
-        elif isinstance(value, (int, float)) and isinstance(other, (int, float)) and other:
+        elif name not in COUNTS and isinstance(value, (int, float)) and isinstance(other, (int, float)) and other:
             found[name] = rounded(value / other)
     return found
 

@@ -58,8 +58,8 @@ def test_a_median_over_rounds_keeps_the_tree_and_passes_over_what_a_round_did_no
 
 
 def test_ratios_are_taken_round_by_round_and_only_of_what_both_have() -> None:
-    ours = [{"rate": 100.0, "ms": {"p50": 4.0}, "own": 1.0}, {"rate": 50.0, "ms": {"p50": 8.0}, "own": 1.0}]
-    limits = [{"rate": 200.0, "ms": {"p50": 2.0}}, {"rate": 50.0, "ms": {"p50": 4.0}}]
+    ours = [{"rate": 100.0, "ms": {"p50": 4.0, "n": 5}, "own": 1.0}, {"rate": 50.0, "ms": {"p50": 8.0, "n": 5}, "own": 1.0}]
+    limits = [{"rate": 200.0, "ms": {"p50": 2.0, "n": 5}}, {"rate": 50.0, "ms": {"p50": 4.0, "n": 5}}]
     assert ratio_over_rounds(ours, limits) == {"rate": 0.75, "ms": {"p50": 2.0}}
     assert ratio_of({"rate": 1.0}, {"rate": 0.0}) == {}
 
