@@ -20,7 +20,7 @@ from bus_schemas.reasons import Reason
 from bus_schemas.reports import Beat, Report
 from bus_schemas.subjects import CommandSubject, ReportSubject
 from controller import decide
-from controller.draft import Context, preview
+from controller.draft import Context, preview, refused
 from controller.idempotency import Known
 from controller.ledger import BATCH_BYTES_MAX, BATCH_DECISIONS_MAX, Ledger
 from controller.orchestration import NOT_STARTED
@@ -102,7 +102,7 @@ class Batch:
         self.encoded.append(msgspec.Raw(data))
         self.size_bytes += len(data)
         self.state = fold_decision(self.state, decision, None)
-        if self.project == self.context.plane.project:
+        if self.project == PLANE:
             self.context = msgspec.structs.replace(self.context, plane=self.state)
 
     @property
@@ -166,12 +166,12 @@ class Batch:
     def _decide(self, item: CommandItem, cause: CommandCause, known: Known | None) -> Decision:
         if known is not None:
             text = f"key {cause.key!r} was used for another request, {known.action}; a new request needs a new key"
-            return decide.decide_refusal(self.state, cause, self.context, Reason.IDEMPOTENCY_MISMATCH, text)
+            return refused(self.state, cause, self.context, Reason.IDEMPOTENCY_MISMATCH, text)
         valid_for_s = item.envelope.valid_for_s
         if valid_for_s is not None and self.context.now > cause.received_at + timedelta(seconds=valid_for_s):
             age_s = (self.context.now - cause.received_at).total_seconds()
             text = f"the command is {age_s:.1f} s old and was valid for {valid_for_s:g} s"
-            return decide.decide_refusal(self.state, cause, self.context, Reason.EXPIRED, text)
+            return refused(self.state, cause, self.context, Reason.EXPIRED, text)
         return decide.decide_command(self.state, cause, item.command, self.context)
 
     def _cause(self, item: CommandItem) -> CommandCause:

@@ -17,7 +17,7 @@ from bus_schemas.ids import PLANE, BadId, NodeId
 from bus_schemas.reasons import Reason
 from bus_schemas.reports import Beat
 from controller import catalogue, control, launch
-from controller.draft import Context, Draft, Refused, accepted, begin, refused
+from controller.draft import Context, Draft, Refused, refused
 from controller.project import Aggregate
 
 _FLAG_OF: dict[type, Flag] = {
@@ -34,21 +34,19 @@ _NEEDS_REASON = frozenset(_FLAG_OF) | {c.NodeCordon, c.NodeUncordon, c.FlagSet}
 
 def decide_command(state: Aggregate, cause: CommandCause, command: c.Command | BadCommand, context: Context) -> Decision:
     """Return the decision for a command that is not a repeat: accepted with its events, or refused with one code."""
-    draft = begin(state, cause, context)
+    draft = Draft(state, cause, context, None)
     try:
         _check_flag(cause, command, context)
         if isinstance(command, BadCommand):
             raise Refused(command.code, command.message)
         _check_project(cause, command, context)
-        about = _about(command)
         _check_reason(cause, command, context)
         action = _apply(draft, command)
     except Refused as error:
         return refused(state, cause, context, error.code, error.message, _about(command))
     except BadId as error:
         return refused(state, cause, context, Reason.INVALID_PAYLOAD, str(error))
-    assert about is not None
-    return accepted(draft, action)
+    return draft.done(action)
 
 
 def _apply(draft: Draft, command: c.Command) -> Action:
@@ -97,11 +95,6 @@ def _check_project(cause: CommandCause, command: c.Command, context: Context) ->
 def _check_reason(cause: CommandCause, command: c.Command, context: Context) -> None:
     if type(command) in _NEEDS_REASON and context.plane.flags.get(Flag.REQUIRE_REASON, False) and not (cause.reason or "").strip():
         raise Refused(Reason.MISSING_FIELD, "a reason is compulsory here (flag require_reason): name it with --reason TEXT")
-
-
-def decide_refusal(state: Aggregate, cause: CommandCause, context: Context, code: Reason, message: str) -> Decision:
-    """Return the decision that refuses a command for what the shell knows: an old one, a key used for another body."""
-    return refused(state, cause, context, code, message)
 
 
 def decide_beat(state: Aggregate, beat: Beat, context: Context) -> Decision | None:

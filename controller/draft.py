@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bus_schemas import events as e
 from bus_schemas.decisions import Action, ActionStatus, Cause, CommandCause, Decision, Receipt, receipt_of
@@ -149,30 +150,11 @@ class Draft:
         )
 
 
-def accepted(draft: Draft, action: Action) -> Decision:
-    """Return the decision of an accepted command. Its state already contains the action (see `begin`)."""
-    return Decision(at=draft.at, cause=draft.cause, action=action, events=tuple(draft.events))
-
-
-def begin(state: Aggregate, cause: CommandCause, context: Context) -> Draft:
-    """Return a draft for a command."""
-    return Draft(state, cause, context, None)
-
-
 def refused(state: Aggregate, cause: CommandCause, context: Context, code: Reason, message: str, about: Action | None = None) -> Decision:
     """Return the decision that refuses a command: recorded, with no event."""
-    draft = begin(state, cause, context)
-    action = Action(
-        id=draft.action_id,
-        status=ActionStatus.REFUSED,
-        reason_code=code.value,
-        message=message,
-        design=about.design if about else None,
-        ticket=about.ticket if about else None,
-        orchestration=about.orchestration if about else None,
-        node=about.node if about else None,
-    )
-    return Decision(at=draft.at, cause=cause, action=action)
+    draft = Draft(state, cause, context, None)
+    unnamed = Action(id="", status=ActionStatus.REFUSED)
+    return draft.done(replace(about or unnamed, id=draft.action_id, reason_code=code.value, message=message))
 
 
 def preview(decision: Decision) -> Receipt:

@@ -146,7 +146,8 @@ class Queries:
     def _designs(self, params: dict[str, Any]) -> Any:
         found = [design for state in self._states(params) for design in state.designs.values()]
         found.sort(key=lambda design: projections.number(design.id))
-        return self._page([projections.design(design) for design in found], params, lambda view: view.id)
+        page = self._page(found, params, lambda design: design.id)
+        return {**page, "items": [projections.design(design) for design in page["items"]]}
 
     def _design(self, params: dict[str, Any]) -> Any:
         design_id = ids.design_id(self._text(params, "id"))
@@ -160,7 +161,8 @@ class Queries:
         wanted = params.get("design")
         found = [t for state in self._states(params) for t in state.tickets.values() if wanted is None or t.design == wanted]
         found.sort(key=lambda ticket: projections.number(ticket.id))
-        return self._page([projections.ticket(ticket) for ticket in found], params, lambda view: view.id)
+        page = self._page(found, params, lambda ticket: ticket.id)
+        return {**page, "items": [projections.ticket(ticket) for ticket in page["items"]]}
 
     def _ticket(self, params: dict[str, Any]) -> Any:
         ticket_id = ids.ticket_id(self._text(params, "id"))

@@ -36,7 +36,7 @@ from controller.lane import Lane
 from controller.ledger import Ledger
 from controller.owner import Ownership
 from controller.presence import Presence
-from controller.queries import Queries
+from controller.queries import VERSION, Queries
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Controller:
             self._lane(PLANE).put(FirstItem())
             for beat in list(self.presence.beats.values()):
                 self.on_beat(beat)
-            service = QueryService(self.bus, "qd-controller", "1.0.0", queries.handlers())
+            service = QueryService(self.bus, "qd-controller", VERSION, queries.handlers())
             tasks.start_soon(service.run)
             tasks.start_soon(Janitor(self.bus, self.ledger).run)
             tasks.start_soon(self._keep_memory_streams)
