@@ -17,13 +17,14 @@ from bus.bootstrap import Sync, ensure_all
 from bus.connection import connect
 from bus.embedded import EmbeddedServer
 from bus.errors import Unavailable
-from bus.reader import Reader, stream_state
+from bus.reader import stream_state
 from bus.request import ask
-from bus_schemas import codec, subjects
+from bus_schemas import subjects
 from bus_schemas.decisions import CommandCause, Decision
 from bus_schemas.events import RunQueued, RunStarted, TaskMoved
 from bus_schemas.orders import RunKind
 from tests.chaos.services import Services
+from tests.integration.ring import decisions_of
 
 pytestmark = pytest.mark.anyio
 
@@ -78,16 +79,7 @@ def prepare(services: Services) -> Path:
 async def decisions(services: Services) -> list[Decision]:
     bus = await connect(services.environment["QD_SERVER"], "test", EmbeddedServer(services.folder / "bus").credentials)
     try:
-        last = (await stream_state(bus, subjects.LEDGER)).last_seq
-        found: list[Decision] = []
-        batches = Reader(bus, subjects.LEDGER, ("qd.ledger.*",), 1).batches()
-        async for batch in batches:
-            for stored in batch:
-                found += codec.decode_ledger(stored.data).decisions
-            if batch[-1].seq >= last:
-                break
-        await batches.aclose()
-        return found
+        return await decisions_of(bus)
     finally:
         await bus.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bus.connection import Bus, connect
 from bus.embedded import EmbeddedServer
 from bus.errors import Unavailable
 from bus.pull import Delivery, PullLoop
+from bus.reader import Reader, stream_state
 from bus.request import CommandClient, QueryFailed, ask, new_key
 from bus_schemas import codec, subjects
 from bus_schemas import commands as c
@@ -127,6 +128,21 @@ class PlayedNode:
         return subjects.report(self.name, order.project, order.run, order.attempt, order.nonce, kind)
 
 
+async def decisions_of(bus: Bus) -> list[Decision]:
+    """Every decision of the ledger, read from the stream itself."""
+    last = (await stream_state(bus, subjects.LEDGER)).last_seq
+    found: list[Decision] = []
+    if not last:
+        return found
+    async with aclosing(Reader(bus, subjects.LEDGER, ("qd.ledger.*",), 1).batches()) as batches:
+        async for batch in batches:
+            for stored in batch:
+                found.extend(codec.decode_ledger(stored.data).decisions)
+            if batch[-1].seq >= last:
+                break
+    return found
+
+
 class Ring:
     """What a test talks to."""
 
@@ -162,21 +178,7 @@ class Ring:
         return await self.until("orchestration", lambda o: o["ended_at"] is not None, deadline_s, id=orchestration)
 
     async def decisions(self) -> list[Decision]:
-        """Every decision of the ledger, read from the stream itself."""
-        from bus.reader import Reader, stream_state
-
-        last = (await stream_state(self.bus, subjects.LEDGER)).last_seq
-        found: list[Decision] = []
-        if not last:
-            return found
-        batches = Reader(self.bus, subjects.LEDGER, ("qd.ledger.*",), 1).batches()
-        async for batch in batches:
-            for stored in batch:
-                found.extend(codec.decode_ledger(stored.data).decisions)
-            if batch[-1].seq >= last:
-                break
-        await batches.aclose()
-        return found
+        return await decisions_of(self.bus)
 
     def config(self, owner: str | None = None) -> ControllerConfig:
         fields: dict[str, Any] = {"server": self.server.url, "token": self.server.credentials.token}
