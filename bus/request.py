@@ -25,6 +25,7 @@ from nats.micro.service import Service
 
 from bus.connection import Bus
 from bus.errors import NotSent, Unavailable
+from bus.failpoint import failpoint
 from bus_schemas import codec, subjects
 from bus_schemas.commands import Command, CommandEnvelope, Via, subject_project, type_of
 from bus_schemas.decisions import Receipt
@@ -141,14 +142,18 @@ class CommandClient:
         self._waiting[command_id] = future
         try:
             try:
+                failpoint("client.before-request")
                 await self._bus.append(subject, data, timeout_s=min(timeout_s, 5.0))
+                failpoint("client.stored")
             except NotSent:
                 raise
             except Unavailable as error:
                 if not future.done():
                     raise OutcomeUnknown(f"the command may have been sent: {error}", key) from error
             try:
-                return await asyncio.wait_for(future, timeout_s)
+                receipt = await asyncio.wait_for(future, timeout_s)
+                failpoint("client.receipt-read")
+                return receipt
             except TimeoutError as error:
                 raise OutcomeUnknown(f"the command was sent and not answered within {timeout_s:g} s", key) from error
         finally:

@@ -16,6 +16,7 @@ import anyio.abc
 
 from bus.connection import ApiFailure, Bus
 from bus.errors import Rejected, Unavailable
+from bus.failpoint import failpoint
 from bus_schemas import codec, subjects
 from bus_schemas import events as e
 from bus_schemas.decisions import LedgerMessage
@@ -178,7 +179,9 @@ class Dispatcher:
             return
         o, run = found
         data = codec.encode(order_of(state, project, o, run, datetime.now(UTC)))
+        failpoint("controller.before-order")
         await self._for_ever(subjects.work(node, run.id, run.attempt), data)
+        failpoint("controller.ordered")
         if run.status is RunStatus.QUEUED:
             mark = e.RunDispatched(orchestration=o.id, run=run.id, attempt=run.attempt)
             self._dispatched.setdefault(state.project, []).append(mark)
@@ -229,6 +232,7 @@ class Dispatcher:
             subject = subjects.report(run.node, project, run.id, run.attempt, run.nonce, "started")
             body = Withdrawn(v=codec.VERSION, by=self._owner, at=datetime.now(UTC))
             if await self._for_ever(subject, codec.encode(body)):
+                failpoint("controller.withdrawn")
                 await self._forget(subjects.work(run.node, run.id, run.attempt))
             return
         o = self._ledger.state(project).orchestrations.get(orchestration)

@@ -19,6 +19,7 @@ import anyio
 import anyio.lowlevel
 
 from bus.errors import Conflict
+from bus.failpoint import failpoint
 from bus_schemas.decisions import LedgerMessage
 from bus_schemas.events import RunDispatched
 from controller.batch import Batch, CommandItem, Item, ReportItem
@@ -142,5 +143,6 @@ class Lane:
 
     def _send(self, batch: Batch, items: list[Item]) -> _Flight:
         batch.mark_dispatched(self._marks(self.project))
+        failpoint("controller.decided")
         append = self._ledger.append(self.project, batch.decisions, batch.encoded, batch.state, batch.plane_seq)
         return _Flight(batch, items, asyncio.ensure_future(append))

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from bus.connection import Bus, Stored
 from bus.errors import Conflict, Rejected, Unavailable
+from bus.failpoint import failpoint
 from bus.reader import Reader, stream_state
 from bus_schemas import codec, subjects
 from bus_schemas.decisions import CORE_VERSION, Decision, LedgerMessage
@@ -183,6 +184,7 @@ class Ledger:
                 if moved or isinstance(error, Conflict):
                     raise Conflict(f"{project} moved on from {head.seq}") from error
                 continue  # not there: the same compare-and-set again, of which at most one can win
+            failpoint("controller.stored")
             message = LedgerMessage(
                 v=frame.v,
                 type=frame.type,

@@ -14,6 +14,7 @@ from msgspec import Struct, json
 
 from bus.connection import Bus
 from bus.errors import Conflict, Unavailable
+from bus.failpoint import failpoint
 from bus_schemas import codec
 from bus_schemas.subjects import LEASE_BUCKET, LEASE_KEY
 
@@ -55,6 +56,7 @@ class Ownership:
                 free = lease is None or not lease.owner or lease.owner == self._owner
                 if free or time.monotonic() - seen_at > LEASE_S:
                     self._seq = (await self._bus.append(SUBJECT, self._body(self._owner), expect_last=seq)).seq
+                    failpoint("controller.lease-taken")
                     return
             except (Conflict, Unavailable):
                 pass
@@ -67,6 +69,7 @@ class Ownership:
             await anyio.sleep(RENEW_EVERY_S)
             try:
                 self._seq = (await self._bus.append(SUBJECT, self._body(self._owner), expect_last=self._seq, timeout_s=RENEW_EVERY_S)).seq
+                failpoint("controller.lease-renewed")
                 renewed_at = time.monotonic()
             except Conflict:
                 if not await self._is_ours():

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from bus.bootstrap import Sync, ensure_consumer, ensure_stream, refuse_unsafe
 from bus.connection import ApiFailure, Bus, connect
 from bus.errors import Conflict, ConsumerGone, Rejected, Unavailable
+from bus.failpoint import failpoint
 from bus.foreground import ConnectionLost
 from bus.pull import Delivery, PullLoop
 from bus.request import QueryService
@@ -183,6 +184,7 @@ class Controller:
 
     def _on_command(self, delivery: Delivery) -> str | None:
         """Queue a command; return why it is a dead letter, or None."""
+        failpoint("controller.received")
         try:
             subject = subjects.parse_command(delivery.subject)
             envelope = codec.decode_envelope(delivery.data)
@@ -258,6 +260,7 @@ class Controller:
         assert self._dispatcher is not None
         if message is not None:
             self._dispatcher.observe(message)
+            failpoint("controller.observed")
         for answer in batch.answers:
             try:
                 await self._answer(answer)
@@ -277,10 +280,13 @@ class Controller:
                 await self._bury(subjects.REP, item.delivery, answer.dead_letter)
             return
         if isinstance(item, CommandItem):
+            failpoint("controller.before-receipt")
             receipt = answer.receipt or self._receipt(item, answer)
             if receipt is not None:
                 await self.bus.publish(subjects.receipt(item.subject.principal, item.envelope.id), codec.encode(receipt))
+            failpoint("controller.before-ack")
             await item.delivery.ack()
+            failpoint("controller.acked")
         elif isinstance(item, ReportItem):
             await item.delivery.ack()
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import anyio
 
+from bus.failpoint import failpoint
 from bus_schemas.orders import WorkOrder
 from bus_schemas.reports import Ended
 from bus_schemas.routing import AgentOffer
@@ -41,11 +42,13 @@ class RunContext:
         """Write down that the process is about to be started; from here on it is never started again."""
         self.spawning = Spawning(self.key, head, datetime.now(UTC))
         await self._journal.append(self.spawning)
+        failpoint("node.spawning")
 
     async def spawned(self, process: ProcessId) -> None:
         """Write down which process it is."""
         self.process = process
         await self._journal.append(Spawned(self.key, process), sync=False)
+        failpoint("node.spawned")
 
     def request_stop(self, reason_code: str) -> None:
         """Stop the attempt, whatever it is doing; the first reason stands."""

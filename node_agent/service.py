@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from bus.connection import Bus, connect
 from bus.errors import ConsumerGone, Rejected, Unavailable
+from bus.failpoint import failpoint
 from bus.foreground import ConnectionLost
 from bus.pull import Delivery, PullLoop
 from bus_schemas import codec, ids, subjects
@@ -91,6 +92,7 @@ class _Node:
     async def _beats(self) -> None:
         subject = subjects.beat(self._config.name)
         while True:
+            failpoint("node.beat")
             try:
                 await self._bus.append(subject, codec.encode(self._beat()), timeout_s=BEAT_TIMEOUT_S)
             except (Unavailable, Rejected) as error:
@@ -134,6 +136,7 @@ class _Node:
         scope.cancel()
 
     async def _order(self, delivery: Delivery) -> None:
+        failpoint("node.received")
         order = self._read_order(delivery.data)
         if isinstance(order, str):
             log.error("order %s is refused: %s", delivery.subject, order)
@@ -143,6 +146,7 @@ class _Node:
         else:
             taken = Taken(order, uuid.uuid4().hex, datetime.now(UTC))
             await self._journal.append(taken)
+            failpoint("node.journaled")
             await self._attend(Held(taken), delivery)
             return
         await self._pull.release()
@@ -165,15 +169,20 @@ class _Node:
         ended = held.ended
         if ended is None:
             won = held.spawning is not None or await claim.win(self._bus, held.taken, self._boot)
+            failpoint("node.claimed")
             if delivery is not None:
                 await delivery.ack()
+                failpoint("node.acked")
             if won:
                 ended = await self._run(held)
+                failpoint("node.exit-seen")
                 await self._journal.append(Finished(key, ended))
+                failpoint("node.end-journaled")
         if ended is None:
             await self._journal.append(Dropped(key), sync=False)
         else:
             await claim.deliver(self._bus, held.order, ended)
+            failpoint("node.reported")
             await self._journal.append(Delivered(key), sync=False)
             await self._executor.forget(held.order)
         if not book.open:
@@ -208,6 +217,7 @@ class _Node:
 
     async def _stop(self, delivery: Delivery) -> None:
         """Stop an attempt; one that is not here (yet) is remembered, so that it ends at once when it comes."""
+        failpoint("node.stop-received")
         try:
             stop: StopOrder = codec.decode_stop(delivery.data)
             ids.run_id(stop.run)

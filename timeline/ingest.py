@@ -17,6 +17,7 @@ import duckdb
 
 from bus.connection import NO_STREAM, ApiFailure, Bus, Stored
 from bus.errors import Unavailable
+from bus.failpoint import failpoint
 from bus.reader import Reader, StreamState, stream_state
 from bus_schemas import codec
 from bus_schemas.subjects import LEDGER
@@ -158,6 +159,7 @@ class Ingest:
             written = anyio.Event()
             written.set()
             async for messages in batches:
+                failpoint("timeline.fetched")
                 if reader.restarts > restarts:
                     restarts = reader.restarts
                     await self._look()

@@ -19,6 +19,7 @@ import duckdb
 import msgspec
 import pyarrow.lib as pa  # the package re-exports these without types
 
+from bus.failpoint import failpoint
 from bus_schemas import codec
 from bus_schemas.events import EVENT_TYPES
 from timeline.batch import Head, IngestPosition, Wanted
@@ -208,7 +209,9 @@ class Store:
                 self._write_columns(kind, columns)
             fields = msgspec.structs.asdict(prepared.batch.position)
             self._write(f"UPDATE ingest_position SET {', '.join(f'{name} = ${name}' for name in fields)}", fields)
+            failpoint("timeline.in-transaction")
             self._write("COMMIT")
+            failpoint("timeline.committed")
         except duckdb.Error as error:
             self._roll_back()
             raise WriteFailed(str(error)) from error

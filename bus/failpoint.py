@@ -1,0 +1,115 @@
+"""Failpoints: named places at which a fault may be injected from outside. Owns nothing; without orders it costs a dictionary's truth.
+
+`QD_FAILPOINTS` arms them for a process: `name:action@n`, comma-separated. Action `kill` ends the process by SIGKILL, `sleep=MS`
+stalls it whole for so many milliseconds; `@n` means the n-th time it is reached (default 1), `@n+` every time from then on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+NAMES = (
+    "controller.received",
+    "controller.decided",
+    "controller.stored",
+    "controller.observed",
+    "controller.before-receipt",
+    "controller.before-ack",
+    "controller.acked",
+    "controller.before-order",
+    "controller.ordered",
+    "controller.withdrawn",
+    "controller.lease-taken",
+    "controller.lease-renewed",
+    "node.received",
+    "node.journaled",
+    "node.claimed",
+    "node.acked",
+    "node.spawning",
+    "node.spawned",
+    "node.exit-seen",
+    "node.end-journaled",
+    "node.reported",
+    "node.stop-received",
+    "node.beat",
+    "timeline.fetched",
+    "timeline.in-transaction",
+    "timeline.committed",
+    "client.before-request",
+    "client.stored",
+    "client.receipt-read",
+)
+"""Every failpoint of the house; each stands at exactly one place in the code (a test looks)."""
+
+ENVIRONMENT = "QD_FAILPOINTS"
+
+
+class BadFailpoint(Exception):
+    """The orders for failpoints cannot be read."""
+
+
+class _Order(Struct):
+    """What to do at one failpoint, and when."""
+
+    action: str
+    sleep_ms: float
+    first: int
+    repeats: bool
+    reached: int = 0
+
+
+def parse(text: str) -> dict[str, _Order]:
+    """Return the orders in `name:action@n,...`. Raises BadFailpoint, naming the part."""
+    orders: dict[str, _Order] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, rest = part.partition(":")
+        action, _, count = rest.partition("@")
+        verb, _, value = action.partition("=")
+        repeats = count.endswith("+")
+        number = count.removesuffix("+") or "1"
+        if name not in NAMES:
+            raise BadFailpoint(f"failpoint {name!r} is not known; there are {', '.join(NAMES)}")
+        if verb not in ("kill", "sleep") or (verb == "sleep") != bool(value) or not number.isdecimal() or (value and not value.isdecimal()):
+            raise BadFailpoint(f"failpoint order {part!r} is not valid: expected name:kill, name:kill@3, name:sleep=250 or name:sleep=250@2+")
+        orders[name] = _Order(verb, float(value or 0), int(number), repeats)
+    return orders
+
+
+_orders: dict[str, _Order] = {}
+_observer: list[Callable[[str], None]] = []
+
+
+def arm(environment: Mapping[str, str]) -> None:
+    """Take orders from an environment. Raises BadFailpoint."""
+    _orders.clear()
+    _orders.update(parse(environment.get(ENVIRONMENT, "")))
+
+
+def observe(observer: Callable[[str], None] | None) -> None:
+    """Tell `observer` of every failpoint that is reached in this process; None ends that. For simulations."""
+    _observer[:] = [] if observer is None else [observer]
+
+
+def failpoint(name: str) -> None:
+    """Mark a place; do there what was ordered."""
+    if _observer:
+        _observer[0](name)
+    if _orders and name in _orders:
+        _obey(_orders[name])
+
+
+def _obey(order: _Order) -> None:
+    order.reached += 1
+    if order.reached < order.first or (order.reached > order.first and not order.repeats):
+        return
+    if order.action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(order.sleep_ms / 1000)
+
+
+arm(os.environ)
