@@ -19,6 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from bus import host
 from bus.errors import AlreadyThere, Conflict, Denied, NotSent, Rejected, Unavailable
 from bus_schemas.subjects import HEADER_BYTES_MAX, LOCAL_PRINCIPAL, SUBJECT_BYTES_MAX, inbox
 
@@ -109,7 +110,7 @@ class Bus:
         self.errors = 0
         self._opening = False
         self._closing: asyncio.Task[None] | None = None
-        self._nc = Client()
+        self._nc = host.current.get().client()
         self.credentials = credentials
         self._reconnected: list[_Entry] = []
 
@@ -164,7 +165,7 @@ class Bus:
                 with contextlib.suppress(Exception):
                     await self._nc.close()
                 self.closed.clear()
-                self._nc = Client()
+                self._nc = host.current.get().client()
                 if "uthorization" in text or "uthentication" in text:
                     raise Denied(f"{self.url} refused these credentials: {text}") from error
                 if not retry:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
@@ -18,6 +17,7 @@ import msgspec
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from bus import host
 from bus.connection import Bus, stored_at_of
 from bus.errors import ConsumerGone, Unavailable
 
@@ -120,7 +120,7 @@ class PullLoop:
     async def __aenter__(self) -> PullLoop:
         """Subscribe the inbox and ask for the first messages."""
         self._subscription = await self._bus.subscribe(f"{self._inbox}.*", self._on_message)
-        self._heard = time.monotonic()
+        self._heard = host.monotonic_s()
         self._forget = self._bus.on_reconnect(self.restart)
         self._watchdog = asyncio.create_task(self._watch())
         await self._pull()
@@ -148,12 +148,12 @@ class PullLoop:
         self._requests += 1
         body = {"batch": n, "expires": int(EXPIRES_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
         self._outstanding += n
-        self._deadline = time.monotonic() + EXPIRES_S
+        self._deadline = host.monotonic_s() + EXPIRES_S
         with contextlib.suppress(Unavailable):  # the watchdog asks again
             await self._bus.publish(self._subject, msgspec.json.encode(body), reply=f"{self._inbox}.{self._requests}")
 
     async def _on_message(self, message: Msg) -> None:
-        self._heard = time.monotonic()
+        self._heard = host.monotonic_s()
         headers = message.headers
         status = headers.get("Status") if headers else None
         if status != "503":
@@ -173,7 +173,7 @@ class PullLoop:
             self._is_gone(description)
             return
         if status == "503":
-            now = time.monotonic()
+            now = host.monotonic_s()
             self._unanswered_since = self._unanswered_since or now
             if now - self._unanswered_since > UNANSWERED_S:
                 self._unanswered_since = None
@@ -194,7 +194,7 @@ class PullLoop:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), HEARTBEAT_S / 4)
             self._wake.clear()
-            now = time.monotonic()
+            now = host.monotonic_s()
             silent = self._outstanding > 0 and now - self._heard > MISSED_HEARTBEATS * HEARTBEAT_S
             if silent or (self._outstanding and now > self._deadline + 1):
                 self.stalls += 1

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-import uuid
 from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import NamedTuple
@@ -19,6 +17,7 @@ import msgspec
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from bus import host
 from bus.connection import ApiFailure, Bus, Stored, stored_at_of
 from bus.errors import Unavailable
 
@@ -77,7 +76,7 @@ class Reader:
                         self._arrived.clear()
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(self._arrived.wait(), HEARTBEAT_S)
-                        if time.monotonic() - self._heard > SILENCE_S:
+                        if host.monotonic_s() - self._heard > SILENCE_S:
                             break
                         continue
                     taken, self._queue = self._queue[: self._batch_max], self._queue[self._batch_max :]
@@ -97,8 +96,8 @@ class Reader:
         self.restarts += 1
         while True:
             self._inbox = self._bus.nc.new_inbox()
-            self._heard = time.monotonic()
-            name = f"read-{uuid.uuid4().hex}"
+            self._heard = host.monotonic_s()
+            name = f"read-{host.unique()}"
             try:
                 self._subscription = await self._bus.subscribe(self._inbox, self._on_message)
                 config = {
@@ -133,7 +132,7 @@ class Reader:
                 await self._bus.api(f"CONSUMER.DELETE.{self._stream}.{name}", timeout_s=0.5)
 
     async def _on_message(self, message: Msg) -> None:
-        self._heard = time.monotonic()
+        self._heard = host.monotonic_s()
         headers = message.headers or {}
         if headers.get("Status") == "100":
             stalled = headers.get("Nats-Consumer-Stalled")

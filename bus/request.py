@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +21,7 @@ from nats.micro import add_service
 from nats.micro.request import Request
 from nats.micro.service import Service
 
+from bus import host
 from bus.connection import Bus
 from bus.errors import NotSent, Unavailable
 from bus.failpoint import failpoint
@@ -60,7 +59,7 @@ class QueryFailed(Exception):
 
 def new_key() -> str:
     """Return a new idempotency key."""
-    return uuid.uuid4().hex
+    return host.unique()
 
 
 class CommandClient:
@@ -104,8 +103,8 @@ class CommandClient:
         return CommandEnvelope(
             v=codec.VERSION,
             type=type_of(command),
-            id=uuid.uuid4().hex,
-            at=datetime.now(UTC),
+            id=host.unique(),
+            at=host.now(),
             via=self._via,
             key=idempotency_key(key),
             body=codec.command_body(command),

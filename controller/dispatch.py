@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import anyio
 import anyio.abc
 
+from bus import host
 from bus.connection import ApiFailure, Bus
 from bus.errors import Rejected, Unavailable
 from bus.failpoint import failpoint
@@ -178,7 +178,7 @@ class Dispatcher:
             self._unclaimed.get(node, set()).discard(attempt)
             return
         o, run = found
-        data = codec.encode(order_of(state, project, o, run, datetime.now(UTC)))
+        data = codec.encode(order_of(state, project, o, run, host.now()))
         failpoint("controller.before-order")
         await self._for_ever(subjects.work(node, run.id, run.attempt), data)
         failpoint("controller.ordered")
@@ -230,12 +230,12 @@ class Dispatcher:
         project = project_of(orchestration)
         if not started:
             subject = subjects.report(run.node, project, run.id, run.attempt, run.nonce, "started")
-            body = Withdrawn(v=codec.VERSION, by=self._owner, at=datetime.now(UTC))
+            body = Withdrawn(v=codec.VERSION, by=self._owner, at=host.now())
             if await self._for_ever(subject, codec.encode(body)):
                 failpoint("controller.withdrawn")
                 await self._forget(subjects.work(run.node, run.id, run.attempt))
             return
         o = self._ledger.state(project).orchestrations.get(orchestration)
         if o is not None and stops(o):
-            data = codec.encode(stop_of(o, run, datetime.now(UTC)))
+            data = codec.encode(stop_of(o, run, host.now()))
             await self._for_ever(subjects.control_order(run.node, run.id, run.attempt), data)

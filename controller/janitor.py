@@ -7,10 +7,11 @@ keeps that attempt from starting twice.
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import anyio
 
+from bus import host
 from bus.connection import ApiFailure, Bus, Stored
 from bus.errors import Unavailable
 from bus.reader import stream_state
@@ -35,7 +36,7 @@ class Janitor:
         """Clean for ever."""
         while True:
             try:
-                await self.clean(datetime.now(UTC) - KEEP)
+                await self.clean(host.now() - KEEP)
             except (Unavailable, ApiFailure) as error:
                 log.warning("old reports were not deleted, next try in an hour: %s", error)
             await anyio.sleep(EVERY_S)

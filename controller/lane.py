@@ -12,12 +12,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 import anyio
 import anyio.lowlevel
 
+from bus import host
 from bus.errors import Conflict
 from bus.failpoint import failpoint
 from bus_schemas.decisions import LedgerMessage
@@ -88,7 +89,7 @@ class Lane:
 
     async def _next(self, flight: _Flight | None) -> _Flight | None:
         """Decide the next batch while the one in flight is being stored; then send it, and only then answer the first."""
-        batch = Batch(self._ledger, self.project, self._context_of(datetime.now(UTC)), None if flight is None else flight.batch)
+        batch = Batch(self._ledger, self.project, self._context_of(host.now()), None if flight is None else flight.batch)
         items: list[Item] = []
         await self._fill(batch, items, flight)
         message = None
@@ -127,7 +128,7 @@ class Lane:
             left -= CHUNK
             self._emptied.set()
             await anyio.lowlevel.checkpoint()
-            batch.refresh(self._context_of(datetime.now(UTC)))
+            batch.refresh(self._context_of(host.now()))
 
     async def _arrival_or(self, flight: _Flight) -> None:
         """Return when something arrives or the batch in flight is stored (or lost)."""

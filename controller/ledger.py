@@ -7,7 +7,6 @@ ledger itself is asked whether our batch is there, and only then is it tried aga
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import anyio
 import msgspec
 from msgspec import Struct
 
+from bus import host
 from bus.connection import Bus, Stored
 from bus.errors import Conflict, Rejected, Unavailable
 from bus.failpoint import failpoint
@@ -155,7 +155,7 @@ class Ledger:
         Raises Conflict after folding what came in between (decide again); waits as long as the outcome is unknown.
         """
         head = self.head(project)
-        batch = uuid.uuid4().hex
+        batch = host.unique()
         frame = _Frame(
             v=codec.VERSION,
             type="ledger-message",

@@ -6,12 +6,12 @@ is a compare-and-set. A standby takes over when the lease was not renewed for `L
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
+from datetime import datetime
 
 import anyio
 from msgspec import Struct, json
 
+from bus import host
 from bus.connection import Bus
 from bus.errors import Conflict, Unavailable
 from bus.failpoint import failpoint
@@ -41,20 +41,20 @@ class Ownership:
         self._seq = 0
 
     def _body(self, owner: str) -> bytes:
-        return codec.encode(Lease(owner, datetime.now(UTC)))
+        return codec.encode(Lease(owner, host.now()))
 
     async def acquire(self) -> None:
         """Return when this controller holds the lease."""
-        seen_seq, seen_at = -1, time.monotonic()
+        seen_seq, seen_at = -1, host.monotonic_s()
         while True:
             try:
                 found = await self._bus.last(STREAM, SUBJECT)
                 seq = 0 if found is None else found.seq
                 lease = None if found is None else json.decode(found.data, type=Lease)
                 if seq != seen_seq:
-                    seen_seq, seen_at = seq, time.monotonic()
+                    seen_seq, seen_at = seq, host.monotonic_s()
                 free = lease is None or not lease.owner or lease.owner == self._owner
-                if free or time.monotonic() - seen_at > LEASE_S:
+                if free or host.monotonic_s() - seen_at > LEASE_S:
                     self._seq = (await self._bus.append(SUBJECT, self._body(self._owner), expect_last=seq)).seq
                     failpoint("controller.lease-taken")
                     return
@@ -64,17 +64,17 @@ class Ownership:
 
     async def keep(self) -> None:
         """Renew the lease; return when it is lost: another has it, or it could not be renewed in time."""
-        renewed_at = time.monotonic()
-        while time.monotonic() - renewed_at < LEASE_S:
+        renewed_at = host.monotonic_s()
+        while host.monotonic_s() - renewed_at < LEASE_S:
             await anyio.sleep(RENEW_EVERY_S)
             try:
                 self._seq = (await self._bus.append(SUBJECT, self._body(self._owner), expect_last=self._seq, timeout_s=RENEW_EVERY_S)).seq
                 failpoint("controller.lease-renewed")
-                renewed_at = time.monotonic()
+                renewed_at = host.monotonic_s()
             except Conflict:
                 if not await self._is_ours():
                     return
-                renewed_at = time.monotonic()
+                renewed_at = host.monotonic_s()
             except Unavailable:
                 continue
 

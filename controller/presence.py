@@ -6,13 +6,13 @@ against a node.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 
 import anyio
 
+from bus import host
 from bus.connection import Bus, Stored
 from bus.reader import Reader
 from bus_schemas import codec, ids, subjects
@@ -34,7 +34,7 @@ class Presence:
 
     def _after_reconnect(self) -> None:
         """Count from now, and read from the start: the stream is in memory, so a restarted server begins a new one."""
-        now = time.monotonic()
+        now = host.monotonic_s()
         self._seen = dict.fromkeys(self._seen, now)
         if self._reading is not None:
             self._reading.cancel()
@@ -43,7 +43,7 @@ class Presence:
         """Return the nodes seen within 10 s; while we are not connected nobody goes offline."""
         if not self._bus.is_connected:
             return frozenset(self._seen)
-        now = time.monotonic()
+        now = host.monotonic_s()
         return frozenset(node for node, seen in self._seen.items() if now - seen < NODE_OFFLINE_AFTER_S)
 
     async def follow(self, on_beat: Callable[[Beat], None]) -> None:
@@ -63,8 +63,8 @@ class Presence:
             return  # a beat is only a sign of life; the next one comes in two seconds
         if stored.subject != subjects.beat(beat.node):
             return
-        age_s = max(0.0, (datetime.now(UTC) - stored.stored_at).total_seconds())
-        self._seen[beat.node] = time.monotonic() - age_s
+        age_s = max(0.0, (host.now() - stored.stored_at).total_seconds())
+        self._seen[beat.node] = host.monotonic_s() - age_s
         self.seen_at[beat.node] = stored.stored_at
         self.beats[beat.node] = beat
         on_beat(beat)

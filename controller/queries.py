@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import anyio
 import msgspec
 
+from bus import host
 from bus.bootstrap import Sync
 from bus.connection import ApiFailure, Bus
 from bus.errors import Unavailable
@@ -38,7 +38,7 @@ class Queries:
     def __init__(self, ledger: Ledger, presence: Presence, owner: str, sync: Sync, bus: Bus) -> None:
         """Answer from `ledger` and `presence`."""
         self._ledger, self._presence, self._owner, self._sync, self._bus = ledger, presence, owner, sync, bus
-        self.active_since = datetime.now(UTC)
+        self.active_since = host.now()
 
     def handlers(self) -> dict[str, QueryHandler]:
         """Return every query with its handler."""
@@ -85,9 +85,9 @@ class Queries:
     async def _wait_for(self, min_seq: Any) -> None:
         if not isinstance(min_seq, int):
             return
-        deadline = time.monotonic() + MIN_SEQ_WAIT_S
+        deadline = host.monotonic_s() + MIN_SEQ_WAIT_S
         while self._ledger.position_seq < min_seq:
-            if time.monotonic() > deadline:
+            if host.monotonic_s() > deadline:
                 raise QueryFailed(Reason.INVALID_STATE, f"the controller is at {self._ledger.position_seq}, not yet at {min_seq}")
             await anyio.sleep(0.02)
 
@@ -195,7 +195,7 @@ class Queries:
         project = self._ledger.plane.projects.get(state.project)
         if o is None or run is None or project is None:
             raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no run {run_id}")
-        order = msgspec.to_builtins(order_of(state, project, o, run, run.queued_at or datetime.now(UTC)), builtin_types=(datetime,))
+        order = msgspec.to_builtins(order_of(state, project, o, run, run.queued_at or host.now()), builtin_types=(datetime,))
         # the nonce is what a report is believed by: it is for the node alone
         return {key: value for key, value in order.items() if key != "nonce"}
 

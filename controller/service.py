@@ -7,14 +7,14 @@ ends the active part and begins to stand by again.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import anyio
 import anyio.abc
 from msgspec.structs import replace
 
+from bus import host
 from bus.bootstrap import Sync, ensure_consumer, ensure_stream, refuse_unsafe
 from bus.connection import ApiFailure, Bus, connect
 from bus.errors import Conflict, ConsumerGone, Rejected, Unavailable
@@ -124,7 +124,7 @@ class Controller:
         queries = Queries(self.ledger, self.presence, self.owner, self.sync, self.bus)
         async with anyio.create_task_group() as tasks:
             self._tasks, self._lanes, self._equipped = tasks, {}, {}
-            self.active_since = queries.active_since = datetime.now(UTC)
+            self.active_since = queries.active_since = host.now()
             self._dispatcher = Dispatcher(self.bus, self.ledger, self.owner, tasks)
             self._dispatcher.rebuild()
             self.ledger.on_foreign = self._dispatcher.observe
@@ -254,7 +254,7 @@ class Controller:
 
     def _context(self, now: datetime) -> Context:
         assert self._dispatcher is not None
-        return Context(now=now, seed=os.urandom(16), plane=self.ledger.plane, online=self.presence.online(), load=self._dispatcher.load)
+        return Context(now=now, seed=host.random_bytes(16), plane=self.ledger.plane, online=self.presence.online(), load=self._dispatcher.load)
 
     async def _after(self, batch: Batch, message: LedgerMessage | None) -> None:
         assert self._dispatcher is not None

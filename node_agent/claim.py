@@ -6,10 +6,9 @@ not run; an outcome that is not known is looked up, never guessed.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import anyio
 
+from bus import host
 from bus.connection import Bus
 from bus.errors import Rejected, Unavailable
 from bus_schemas import codec, subjects
@@ -29,7 +28,7 @@ def _subject(order: WorkOrder, kind: str) -> str:
 async def win(bus: Bus, taken: Taken, boot: str) -> bool:
     """Return whether this node may start the attempt: its claim is the one that is stored. Waits until that is known."""
     subject = _subject(taken.order, "started")
-    claim = codec.encode(Started(v=codec.VERSION, boot=boot, claim=taken.claim, at=datetime.now(UTC)))
+    claim = codec.encode(Started(v=codec.VERSION, boot=boot, claim=taken.claim, at=host.now()))
     while True:
         try:
             if await bus.write_once(subject, claim):

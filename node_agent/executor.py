@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Protocol
 
 import anyio
 
+from bus import host
 from bus.failpoint import failpoint
 from bus_schemas.orders import WorkOrder
 from bus_schemas.reports import Ended
@@ -40,7 +40,7 @@ class RunContext:
 
     async def begin_spawn(self, head: str | None) -> None:
         """Write down that the process is about to be started; from here on it is never started again."""
-        self.spawning = Spawning(self.key, head, datetime.now(UTC))
+        self.spawning = Spawning(self.key, head, host.now())
         await self._journal.append(self.spawning)
         failpoint("node.spawning")
 

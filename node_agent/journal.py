@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from bus import host
 from node_agent.attempt import Book, Entry
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class Journal:
             if self._synced >= position or fd is None:
                 return
             upto = self._written
-            await anyio.to_thread.run_sync(os.fdatasync, fd)
+            await host.sync(fd)
             self._synced = upto
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from bus import host
 from node_agent import shim
 from node_agent.attempt import Exit, ProcessId
 from node_agent.run_dir import MARK, RunDir
@@ -115,8 +116,8 @@ def _identity_of(run: RunDir) -> ProcessId | None:
 
 async def find(run: RunDir) -> ProcessId | None:
     """Return the shim of a run that a node agent before us was about to start; None when it never came and never will."""
-    deadline = time.monotonic() + APPEAR_S
-    while time.monotonic() < deadline:
+    deadline = host.monotonic_s() + APPEAR_S
+    while host.monotonic_s() < deadline:
         process = _identity_of(run)
         if process is not None:
             return process
@@ -148,10 +149,10 @@ async def ending(run: RunDir, process: ProcessId | None) -> Exit | None:
 def kill_marked(folder: Path) -> int:
     """Kill what a run of `folder` started and what outlived its shim; return how many are left."""
     mark = f"{MARK}={folder}".encode()
-    deadline = time.monotonic() + SWEEP_MAX_S
+    deadline = host.monotonic_s() + SWEEP_MAX_S
     while True:
         found = _marked(mark)
-        if not found or time.monotonic() > deadline:
+        if not found or host.monotonic_s() > deadline:
             return len(found)
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):

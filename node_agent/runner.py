@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ import anyio
 import anyio.to_thread
 from msgspec.structs import replace
 
+from bus import host
 from bus.connection import Bus
 from bus_schemas import codec, subjects
 from bus_schemas.codec import VERSION
@@ -91,7 +90,7 @@ class Runner:
 
     async def run(self, order: WorkOrder, context: RunContext) -> Ended:
         """Do an attempt, or pick it up again, and return its end."""
-        began = time.monotonic()
+        began = host.monotonic_s()
         try:
             ended = await self._perform(order, context)
         except Stopped:
@@ -102,8 +101,8 @@ class Runner:
             ended = _failed(Reason.MERGE_CONFLICT, str(conflict))
         except (GitFailed, Unusable, HistoryLost, OSError) as error:
             ended = _failed(Reason.INIT_FAILED if order.kind is RunKind.INIT else Reason.INTERNAL, str(error))
-        duration_ms = ended.duration_ms or (time.monotonic() - began) * 1000
-        return _sound(replace(ended, at=datetime.now(UTC), model=order.model, duration_ms=duration_ms, agent=self._name(order)))
+        duration_ms = ended.duration_ms or (host.monotonic_s() - began) * 1000
+        return _sound(replace(ended, at=host.now(), model=order.model, duration_ms=duration_ms, agent=self._name(order)))
 
     def _name(self, order: WorkOrder) -> str | None:
         offer = agent_for(self._offers, order.model)
@@ -283,7 +282,7 @@ class Runner:
 
 
 def _succeeded(result: Result, head: str | None) -> Ended:
-    return Ended(v=VERSION, outcome=Outcome.SUCCEEDED, at=datetime.now(UTC), result=result, head=head)
+    return Ended(v=VERSION, outcome=Outcome.SUCCEEDED, at=host.now(), result=result, head=head)
 
 
 def _sound(ended: Ended) -> Ended:
@@ -309,7 +308,7 @@ def _ended(judgement: Judgement) -> Ended:
     return Ended(
         v=VERSION,
         outcome=judgement.outcome,
-        at=datetime.now(UTC),
+        at=host.now(),
         process_started=judgement.process_started,
         reason_code=judgement.reason_code,
         detail=judgement.detail[:DETAIL_CHARS_MAX],

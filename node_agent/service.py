@@ -9,16 +9,15 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
+from bus import host
 from bus.connection import Bus, connect
 from bus.errors import ConsumerGone, Rejected, Unavailable
 from bus.failpoint import failpoint
@@ -68,7 +67,7 @@ class _Node:
 
     def __init__(self, config: NodeConfig, bus: Bus, executor: Executor, journal: Journal, drain: anyio.Event) -> None:
         self._config, self._bus, self._executor, self._journal, self._drain = config, bus, executor, journal, drain
-        self._boot = uuid.uuid4().hex
+        self._boot = host.unique()
         self._running: dict[object, RunContext] = {}
         recovered = len(journal.book.open)
         self._pull = SlotPull(bus, config.name, config.capacity, busy=recovered)
@@ -107,7 +106,7 @@ class _Node:
             type="beat",
             node=self._config.name,
             boot=self._boot,
-            at=datetime.now(UTC),
+            at=host.now(),
             capacity=self._config.capacity,
             labels=self._config.labels,
             agents=self._executor.offers(),
@@ -144,7 +143,7 @@ class _Node:
         elif self._journal.book.knows(key_of(order)):
             await delivery.ack()  # it is in hand, or over
         else:
-            taken = Taken(order, uuid.uuid4().hex, datetime.now(UTC))
+            taken = Taken(order, host.unique(), host.now())
             await self._journal.append(taken)
             failpoint("node.journaled")
             await self._attend(Held(taken), delivery)
@@ -197,7 +196,7 @@ class _Node:
         except Exception as error:  # a bug in one run must not end its neighbours; its text is in the report
             log.exception("%s.%d broke", held.key.run, held.key.attempt)
             detail = f"{type(error).__name__}: {error}"[:2000]
-            ended = Ended(v=codec.VERSION, outcome=Outcome.FAILED, at=datetime.now(UTC), reason_code=Reason.INTERNAL.value, detail=detail)
+            ended = Ended(v=codec.VERSION, outcome=Outcome.FAILED, at=host.now(), reason_code=Reason.INTERNAL.value, detail=detail)
         del self._running[held.key]
         return ended
 

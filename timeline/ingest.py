@@ -7,7 +7,6 @@ is served. There is no silent new start: a human decides, usually by removing th
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from contextlib import aclosing
 
@@ -15,6 +14,7 @@ import anyio
 import anyio.abc
 import duckdb
 
+from bus import host
 from bus.connection import NO_STREAM, ApiFailure, Bus, Stored
 from bus.errors import Unavailable
 from bus.failpoint import failpoint
@@ -163,13 +163,13 @@ class Ingest:
                 if reader.restarts > restarts:
                     restarts = reader.restarts
                     await self._look()
-                started = time.monotonic()
+                started = host.monotonic_s()
                 self.ledger_seq = max(self.ledger_seq, messages[-1].seq)
                 for piece in pieces(messages, BATCH_BYTES):
                     written = await self._write_behind(tasks, piece, written)
                 if len(messages) < MESSAGES_MAX:  # else there is more to catch up with: prepare it meanwhile
                     await written.wait()
-                    await anyio.sleep(max(0.0, PACE_S - (time.monotonic() - started)))
+                    await anyio.sleep(max(0.0, PACE_S - (host.monotonic_s() - started)))
 
     async def _write_behind(self, tasks: anyio.abc.TaskGroup, messages: Sequence[Stored], before: anyio.Event) -> anyio.Event:
         """Prepare messages while the batch before is written, then begin to write them; return the event of their being written."""

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bus import host
 from bus.connection import ApiFailure, Bus
 from bus.errors import Unavailable
 from bus.pull import Delivery
@@ -48,9 +47,9 @@ class Logs:
         async def take(message: Any) -> None:
             arrived.put_nowait(Delivery(self._bus, message))
 
-        inbox = f"{subjects.inbox(self._bus.principal)}.{uuid.uuid4().hex}"
+        inbox = f"{subjects.inbox(self._bus.principal)}.{host.unique()}"
         subscription = await self._bus.subscribe(inbox, take)
-        name = f"logs-{uuid.uuid4().hex}"
+        name = f"logs-{host.unique()}"
         try:
             pending = await self._consumer(name, runs, after)
             if pending == 0 and wait_s <= 0:
@@ -82,10 +81,10 @@ class Logs:
         request = b'{"batch":%d,"max_bytes":%d,"expires":%d}' % (count, PAGE_BYTES_MAX, int(expires_s * 1e9))
         await self._bus.publish(f"$JS.API.CONSUMER.MSG.NEXT.{LOG}.{name}", request, reply=inbox)
         chunks: list[LogChunk] = []
-        deadline = time.monotonic() + expires_s + 0.5
+        deadline = host.monotonic_s() + expires_s + 0.5
         while len(chunks) < count:
             try:
-                message = await asyncio.wait_for(arrived.get(), max(0.0, deadline - time.monotonic()))
+                message = await asyncio.wait_for(arrived.get(), max(0.0, deadline - host.monotonic_s()))
             except TimeoutError:
                 break
             if message.headers.get("Status"):  # no more within the time, or the next one would be too much

@@ -7,12 +7,13 @@ does not come: an older answer would look like the one that was asked for.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import duckdb
 import msgspec
 
+from bus import host
 from bus.connection import ApiFailure
 from bus.errors import Unavailable
 from bus.request import QueryFailed, QueryHandler
@@ -160,7 +161,7 @@ class Queries:
 
     async def _report(self, params: dict[str, Any]) -> dict[str, Any]:
         report = reports.find(params.get("name"), params.get("by"))
-        now = datetime.now(UTC)
+        now = host.now()
         times = {name: reports.time_of(params.get(name), now) for name in ("since", "until")}
         used = {name: time for name, time in times.items() if f"${name}" in report.sql}
         table = await self._database.read(report.sql, used, limit=ROWS_MAX)
