@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Protocol
 
-import anyio.to_thread
 from nats.aio.client import Client
 
 
@@ -57,6 +56,8 @@ class Machine:
 
     async def sync(self, descriptor: int) -> None:
         """Sync in a worker thread: it takes milliseconds."""
+        import anyio.to_thread  # here: a verb of the CLI that only reads need not load it
+
         await anyio.to_thread.run_sync(os.fdatasync, descriptor)
 
     def client(self) -> Client:

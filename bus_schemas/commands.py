@@ -15,13 +15,16 @@ from msgspec import Meta, Struct
 
 from bus_schemas.entities import Complexity, DesignStatus, Priority, ShortText, Text, TicketStatus, Title
 from bus_schemas.ids import PLANE, project_of
-from bus_schemas.policy import Preset
+from bus_schemas.policy import Model, Preset
+from bus_schemas.reports import TASKS_MAX, TaskDescription, TaskNumber, TaskSubject
 from bus_schemas.texts import NO_NUL, NOT_BLANK, REF, REPO, TOKEN
 
 Repo = Annotated[str, Meta(min_length=1, max_length=1024, pattern=REPO)]
 Branch = Annotated[str, Meta(min_length=1, max_length=200, pattern=REF)]
 Shell = Annotated[str, Meta(max_length=4096, pattern=NO_NUL)]
 Reason = Annotated[str, Meta(max_length=2000)]
+Revision = Annotated[int, Meta(ge=0, le=2**31)]
+"""The revision that the sender saw: the change is refused when it is no longer the current one."""
 
 
 class Via(StrEnum):
@@ -168,19 +171,28 @@ class Resume(_Command, tag="resume", frozen=True):
 
 
 class Cancel(_Command, tag="cancel", frozen=True):
-    """Stop the runs and end the orchestration as cancelled."""
+    """Stop the runs and end the orchestration as cancelled.
+
+    `abandon` gives up runs on a node that is lost instead of waiting until it comes back and they are stopped.
+    """
 
     control_lane = True
 
     orchestration: str
+    abandon: bool = False
 
 
 class Retry(_Command, tag="retry", frozen=True):
-    """Run what failed of a blocked orchestration again, with fresh attempts."""
+    """Run what failed of a blocked orchestration, or what a lost node held, again, with fresh attempts.
+
+    `phase` and `task` name what is meant; they must be what failed.
+    """
 
     control_lane = True
 
     orchestration: str
+    phase: str | None = None
+    task: TaskNumber | None = None
 
 
 class GateApprove(_Command, tag="gate-approve", frozen=True):
@@ -201,6 +213,83 @@ class GateReject(_Command, tag="gate-reject", frozen=True):
     feedback: Annotated[str, Meta(min_length=1, max_length=16 * 1024, pattern=NOT_BLANK)]
 
 
+class PolicySet(_Command, tag="set-policy", frozen=True):
+    """Change the active policy; only the fields that `patch` ({section: {field: value}}) names change. Runs that start later use it."""
+
+    control_lane = True
+
+    orchestration: str
+    patch: Annotated[dict[str, Any], Meta(min_length=1)]
+    target_revision: Revision
+
+
+class RoleModelSet(_Command, tag="set-role-model", frozen=True):
+    """Change the model of one role in the active policy."""
+
+    control_lane = True
+
+    orchestration: str
+    role: str
+    model: Model
+    target_revision: Revision
+
+
+class TaskEdit(_Command, tag="task-edit", frozen=True):
+    """Change the text of a pending task; only what is named changes."""
+
+    control_lane = True
+
+    orchestration: str
+    phase: str
+    task: TaskNumber
+    target_revision: Revision
+    subject: TaskSubject | None = None
+    description: TaskDescription | None = None
+
+
+class TaskModelSet(_Command, tag="task-set-model", frozen=True):
+    """Give a pending task a model of its own; None: the one of the policy again."""
+
+    control_lane = True
+
+    orchestration: str
+    phase: str
+    task: TaskNumber
+    target_revision: Revision
+    model: Model | None = None
+
+
+class TaskSkip(_Command, tag="task-skip", frozen=True):
+    """Leave a pending task out; what depends on it goes on without it."""
+
+    control_lane = True
+
+    orchestration: str
+    phase: str
+    task: TaskNumber
+    target_revision: Revision
+
+
+class TaskInsert(_Command, tag="task-insert", frozen=True):
+    """Add a task to a planned phase, behind task `after` (0: first).
+
+    `target_revision` is the phase's plan revision. What `blocks` names will depend on the new task; None: the pending tasks
+    behind it that depend on `after`, with 0 those that depend on nothing.
+    """
+
+    control_lane = True
+
+    orchestration: str
+    phase: str
+    after: Annotated[int, Meta(ge=0, le=9999)]
+    subject: TaskSubject
+    depends_on: Annotated[tuple[TaskNumber, ...], Meta(max_length=TASKS_MAX)]
+    target_revision: Revision
+    description: TaskDescription = ""
+    model: Model | None = None
+    blocks: Annotated[tuple[TaskNumber, ...], Meta(max_length=TASKS_MAX)] | None = None
+
+
 class NodeCordon(_Command, tag="node-cordon", frozen=True):
     """Give a node no new work."""
 
@@ -213,11 +302,23 @@ class NodeUncordon(_Command, tag="node-uncordon", frozen=True):
     node: str
 
 
+class NodeDrain(_Command, tag="node-drain", frozen=True):
+    """Give a node no new work, let its runs end, and take the rest of its orchestrations to other nodes."""
+
+    node: str
+
+
 class FlagSet(_Command, tag="flag-set", frozen=True):
     """Turn a feature flag on or off."""
 
     flag: str
     on: bool
+
+
+class FlagRollback(_Command, tag="flag-rollback", frozen=True):
+    """Put a flag back to what it was before `action` changed it."""
+
+    action: str
 
 
 Command = (
@@ -238,9 +339,17 @@ Command = (
     | Retry
     | GateApprove
     | GateReject
+    | PolicySet
+    | RoleModelSet
+    | TaskEdit
+    | TaskModelSet
+    | TaskSkip
+    | TaskInsert
     | NodeCordon
     | NodeUncordon
+    | NodeDrain
     | FlagSet
+    | FlagRollback
 )
 
 COMMAND_TYPES: dict[str, type[Struct]] = {str(kind.__struct_config__.tag): kind for kind in Command.__args__}
@@ -274,7 +383,7 @@ def type_of(command: Command) -> str:
 def subject_project(command: Command) -> str:
     """Return the project token of a command's subject: whose ledger it concerns. Raises BadId."""
     match command:
-        case ProjectAdd() | ProjectEdit() | NodeCordon() | NodeUncordon() | FlagSet():
+        case ProjectAdd() | ProjectEdit() | NodeCordon() | NodeUncordon() | NodeDrain() | FlagSet() | FlagRollback():
             return PLANE
         case DesignAdd() | TicketAdd():
             return command.project

@@ -137,6 +137,22 @@ class LedgerMessage(Struct, frozen=True, omit_defaults=True):
     decisions: Annotated[tuple[Decision, ...], Meta(min_length=1)]
 
 
+class Change(Struct, frozen=True):
+    """A field with its old and new value, as text: `flow.budget_usd`, `2.3.subject` (phase, task, field)."""
+
+    path: str
+    before: str
+    after: str
+
+
+class Diff(Struct, frozen=True):
+    """What a command would change: the queue of pending tasks (`phase.task`) before and after, and every changed field."""
+
+    queue_before: tuple[str, ...] = ()
+    queue_after: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
 class Receipt(Struct, frozen=True):
     """The answer to a command, as often as it is asked for."""
 
@@ -162,6 +178,8 @@ class Receipt(Struct, frozen=True):
     via: str = "cli"
     accepted_at: datetime | None = None
     completed_at: datetime | None = None
+    diff: Diff | None = None
+    """Of a dry run only."""
 
 
 def receipt_of(decision: Decision, cause: CommandCause, action: Action, position: Position | None) -> Receipt:

@@ -139,6 +139,7 @@ class Node(Struct, frozen=True, omit_defaults=True):
     agents: tuple[AgentOffer, ...] = ()
     cordoned: bool = False
     registered_at: datetime | None = None
+    draining: bool = False
 
 
 class Flag(StrEnum):

@@ -6,6 +6,8 @@ it does not know. Each event belongs to one decision, which says when, by whom a
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from msgspec import Struct
 
 from bus_schemas.entities import Comment, Complexity, Design, DesignStatus, Node, Priority, Project, Ticket, TicketStatus
@@ -39,10 +41,11 @@ class NodeRegistered(_Event, tag="node-registered", frozen=True):
 
 
 class NodeCordonChanged(_Event, tag="node-cordon-changed", frozen=True):
-    """A node takes no new work, or takes it again."""
+    """A node takes no new work, or takes it again; one that is drained gives its orchestrations to other nodes."""
 
     node: str
     cordoned: bool
+    draining: bool = False
 
 
 class ProjectAdded(_Event, tag="project-added", frozen=True):
@@ -245,6 +248,50 @@ class TaskMoved(_Event, tag="task-moved", frozen=True):
     rejected: bool = False
     reason_code: str | None = None
     message: str = ""
+    plan_revision: int | None = None
+
+
+class PolicyChanged(_Event, tag="policy-changed", frozen=True):
+    """The active policy has a new revision. `policy` is the whole of it, `changed` names the fields as `section.field`."""
+
+    orchestration: str
+    revision: int
+    policy: Policy
+    changed: tuple[str, ...] = ()
+
+
+class TaskEdited(_Event, tag="task-edited", frozen=True):
+    """A pending task has other text or another model; None means: as before. An empty `model` is the policy's again."""
+
+    orchestration: str
+    phase: str
+    task: int
+    revision: int
+    plan_revision: int
+    subject: str | None = None
+    description: str | None = None
+    model: str | None = None
+
+
+class TaskInserted(_Event, tag="task-inserted", frozen=True):
+    """A task was added behind task `after` (0: first); those in `blocks` now depend on it."""
+
+    orchestration: str
+    phase: str
+    plan_revision: int
+    task: PlannedTask
+    after: int
+    blocks: tuple[int, ...] = ()
+    by: str = ""
+
+
+class NodeAssigned(_Event, tag="node-assigned", frozen=True):
+    """An orchestration goes on on another node."""
+
+    orchestration: str
+    node: str
+    previous: str
+    reason: str
 
 
 class RunQueued(_Event, tag="run-queued", frozen=True):
@@ -328,7 +375,7 @@ class ReportStale(_Event, tag="report-stale", frozen=True):
 class HoldSet(_Event, tag="hold-set", frozen=True):
     """An orchestration is held. It continues exactly where it stands when the hold is cleared.
 
-    `stop` says that running runs are to be stopped instead of let end.
+    `stop` says that running runs are to be stopped instead of let end; at `until` the controller clears it by itself.
     """
 
     orchestration: str
@@ -336,6 +383,7 @@ class HoldSet(_Event, tag="hold-set", frozen=True):
     reason: str
     reason_code: str | None = None
     stop: bool = False
+    until: datetime | None = None
 
 
 class HoldCleared(_Event, tag="hold-cleared", frozen=True):
@@ -413,6 +461,10 @@ Event = (
     | VerifyRecorded
     | VerdictRecorded
     | TaskMoved
+    | PolicyChanged
+    | TaskEdited
+    | TaskInserted
+    | NodeAssigned
     | RunQueued
     | RunDispatched
     | RunStarted

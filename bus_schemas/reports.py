@@ -28,6 +28,8 @@ CAPACITY_MAX = 4096
 
 Moment = Annotated[datetime, Meta(tz=True)]
 TaskNumber = Annotated[int, Meta(ge=1, le=9999)]
+TaskSubject = Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK)]
+TaskDescription = Annotated[str, Meta(max_length=64 * 1024)]
 Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 """A number that every reader of JSON and the timeline's columns can hold."""
 
@@ -79,8 +81,8 @@ class PlannedTask(Struct, frozen=True, omit_defaults=True):
     """A task of a plan; `depends_on` are numbers of the same plan, or of completed tasks of the phase."""
 
     number: TaskNumber
-    subject: Annotated[str, Meta(min_length=1, max_length=200, pattern=NOT_BLANK)]
-    description: Annotated[str, Meta(max_length=64 * 1024)] = ""
+    subject: TaskSubject
+    description: TaskDescription = ""
     depends_on: Annotated[tuple[TaskNumber, ...], Meta(max_length=TASKS_MAX)] = ()
     model: Model | None = None
 
@@ -177,6 +179,8 @@ class Ended(Struct, frozen=True, tag="ended", tag_field="type", omit_defaults=Tr
     model: str | None = None
     session: str | None = None
     usage: Usage | None = None
+    resets_at: Moment | None = None
+    """When a quota that ended it is there again; None: not known."""
 
 
 Report = Started | Withdrawn | Ended

@@ -145,7 +145,7 @@ class Batch:
         cause = self._cause(item)
         if item.envelope.dry_run:
             decision = decide.decide_command(self.state, cause, item.command, self.context)
-            self.answers.append(Answer(item, receipt=preview(decision)))
+            self.answers.append(Answer(item, receipt=preview(self.state, decision)))
             return
         known = self._known(cause.project, cause.key)
         if known is not None and known.body_hash == item.body_hash:

@@ -27,7 +27,9 @@ CatalogueCommand = (
     | c.CommentAdd
     | c.NodeCordon
     | c.NodeUncordon
+    | c.NodeDrain
     | c.FlagSet
+    | c.FlagRollback
 )
 
 
@@ -52,10 +54,12 @@ def _decide(draft: Draft, command: CatalogueCommand) -> Action:
             return _change_ticket(draft, command)
         case c.CommentAdd():
             return _comment(draft, command)
-        case c.NodeCordon() | c.NodeUncordon():
+        case c.NodeCordon() | c.NodeUncordon() | c.NodeDrain():
             return _cordon(draft, command)
         case c.FlagSet():
             return _flag(draft, command)
+        case c.FlagRollback():
+            return _roll_flag_back(draft, command)
 
 
 def _action(draft: Draft, *, design: str | None = None, ticket: str | None = None, node: str | None = None, revision: int | None = None) -> Action:
@@ -189,14 +193,15 @@ def _comment(draft: Draft, command: c.CommentAdd) -> Action:
     return _action(draft, design=design.id if design else None, ticket=ticket.id if ticket else None)
 
 
-def _cordon(draft: Draft, command: c.NodeCordon | c.NodeUncordon) -> Action:
+def _cordon(draft: Draft, command: c.NodeCordon | c.NodeUncordon | c.NodeDrain) -> Action:
     node = draft.state.nodes.get(command.node)
     if node is None:
         raise Refused(Reason.ENTITY_NOT_FOUND, f"there is no node {shown(command.node)}; known: {', '.join(sorted(draft.state.nodes)) or 'none'}")
-    cordoned = isinstance(command, c.NodeCordon)
-    if node.cordoned is cordoned:
-        raise Refused(Reason.INVALID_STATE, f"node {node.id} is {'already' if cordoned else 'not'} cordoned")
-    draft.emit(e.NodeCordonChanged(node.id, cordoned))
+    draining = isinstance(command, c.NodeDrain)
+    cordoned = draining or isinstance(command, c.NodeCordon)
+    if node.draining if draining else node.cordoned is cordoned:
+        raise Refused(Reason.INVALID_STATE, f"node {node.id} is {'already' if cordoned else 'not'} {'being drained' if draining else 'cordoned'}")
+    draft.emit(e.NodeCordonChanged(node.id, cordoned, draining))
     return _action(draft, node=node.id)
 
 
@@ -205,4 +210,15 @@ def _flag(draft: Draft, command: c.FlagSet) -> Action:
         raise Refused(Reason.ENTITY_NOT_FOUND, f"there is no flag {shown(command.flag)}; allowed: {', '.join(Flag)}")
     previous = draft.state.flags.get(command.flag, False)
     draft.emit(e.FlagChanged(command.flag, command.on, previous))
+    return _action(draft)
+
+
+def _roll_flag_back(draft: Draft, command: c.FlagRollback) -> Action:
+    ids.action_id(command.action)
+    flag = next((name for name, change in draft.state.flag_changes.items() if change.action == command.action), None)
+    if flag is None:
+        last = ", ".join(f"{change.action} ({name})" for name, change in sorted(draft.state.flag_changes.items())) or "none"
+        raise Refused(Reason.ENTITY_NOT_FOUND, f"action {command.action} is not the last change of a flag; those are {last}")
+    current, change = draft.state.flags.get(flag, False), draft.state.flag_changes[flag]
+    draft.emit(e.FlagChanged(flag, change.previous, current))
     return _action(draft)

@@ -16,7 +16,7 @@ from bus_schemas.entities import FLAGS_ON_AT_FIRST, Flag, Node
 from bus_schemas.ids import PLANE, BadId, NodeId
 from bus_schemas.reasons import Reason
 from bus_schemas.reports import Beat
-from controller import catalogue, control, launch
+from controller import catalogue, control, launch, policy_changes, task_changes
 from controller.draft import Context, Draft, Refused, refused
 from controller.project import Aggregate
 
@@ -28,8 +28,14 @@ _FLAG_OF: dict[type, Flag] = {
     c.Retry: Flag.RUNTIME_CONTROLS,
     c.GateApprove: Flag.RUNTIME_CONTROLS,
     c.GateReject: Flag.RUNTIME_CONTROLS,
+    c.PolicySet: Flag.POLICY_RECONFIGURATION,
+    c.RoleModelSet: Flag.POLICY_RECONFIGURATION,
+    c.TaskEdit: Flag.TASK_RECONFIGURATION,
+    c.TaskModelSet: Flag.TASK_RECONFIGURATION,
+    c.TaskSkip: Flag.TASK_RECONFIGURATION,
+    c.TaskInsert: Flag.TASK_RECONFIGURATION,
 }
-_NEEDS_REASON = frozenset(_FLAG_OF) | {c.NodeCordon, c.NodeUncordon, c.FlagSet}
+_NEEDS_REASON = frozenset(_FLAG_OF) | {c.NodeCordon, c.NodeUncordon, c.NodeDrain, c.FlagSet, c.FlagRollback}
 
 
 def decide_command(state: Aggregate, cause: CommandCause, command: c.Command | BadCommand, context: Context) -> Decision:
@@ -56,6 +62,10 @@ def _apply(draft: Draft, command: c.Command) -> Action:
         case c.Pause() | c.Resume() | c.Cancel() | c.Retry() | c.GateApprove() | c.GateReject():
             orchestration = control.decide_control(draft, command)
             return Action(id=draft.action_id, status=ActionStatus.ACCEPTED, orchestration=orchestration)
+        case c.PolicySet() | c.RoleModelSet():
+            return policy_changes.decide_policy(draft, command)
+        case c.TaskEdit() | c.TaskModelSet() | c.TaskSkip() | c.TaskInsert():
+            return task_changes.decide_task(draft, command)
         case _:
             return catalogue.decide_catalogue(draft, command)
 
@@ -74,7 +84,13 @@ def _about(command: c.Command | BadCommand) -> Action:
         ticket=named("ticket"),
         orchestration=named("orchestration"),
         node=named("node"),
+        task=_task_named(command),
     )
+
+
+def _task_named(command: c.Command | BadCommand) -> str | None:
+    phase, task = getattr(command, "phase", None), getattr(command, "task", None)
+    return f"{phase[:20]}.{task}" if isinstance(phase, str) and isinstance(task, int) else None
 
 
 def _check_flag(cause: CommandCause, command: c.Command | BadCommand, context: Context) -> None:
@@ -106,6 +122,7 @@ def decide_beat(state: Aggregate, beat: Beat, context: Context) -> Decision | No
         capacity=beat.capacity,
         agents=beat.agents,
         cordoned=known.cordoned if known else False,
+        draining=known.draining if known else False,
         registered_at=known.registered_at if known else None,
     )
     if node == known:

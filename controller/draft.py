@@ -18,8 +18,9 @@ from bus_schemas.entities import Node
 from bus_schemas.orders import RunKind
 from bus_schemas.policy import Role, model_for
 from bus_schemas.reasons import Reason
+from controller import plan
 from controller.orchestration import Orchestration, Run
-from controller.project import Aggregate, evolve
+from controller.project import Aggregate, evolve, fold_decision
 
 _ROLES: dict[RunKind, Role] = {
     RunKind.VALIDATE: Role.VALIDATOR,
@@ -128,7 +129,7 @@ class Draft:
         )
 
     def queue_again(self, o: Orchestration, run: Run, previous_error: str | None) -> None:
-        """Queue the next attempt of a run."""
+        """Queue the next attempt of a run, on the orchestration's node and by its policy as they are now."""
         attempt = run.attempt + 1
         self.emit(
             e.RunQueued(
@@ -139,7 +140,7 @@ class Draft:
                 kind=run.kind,
                 node=o.node,
                 role=run.role,
-                model=run.model,
+                model=_model_now(o, run),
                 policy_revision=o.policy_revision,
                 phase=run.phase,
                 task=run.task,
@@ -150,6 +151,15 @@ class Draft:
         )
 
 
+def _model_now(o: Orchestration, run: Run) -> str:
+    """Return the model that a run of this role has by the policy and the task as they are now."""
+    phase = o.find_phase(run.phase)
+    task = phase.task(run.task) if run.kind is RunKind.TASK and phase is not None and run.task is not None else None
+    if task is not None and task.model is not None:
+        return task.model
+    return model_for(o.active_policy, Role(run.role)) if run.role in set(Role) else ""
+
+
 def refused(state: Aggregate, cause: CommandCause, context: Context, code: Reason, message: str, about: Action | None = None) -> Decision:
     """Return the decision that refuses a command: recorded, with no event."""
     draft = Draft(state, cause, context, None)
@@ -157,8 +167,13 @@ def refused(state: Aggregate, cause: CommandCause, context: Context, code: Reaso
     return draft.done(replace(about or unnamed, id=draft.action_id, reason_code=code.value, message=message))
 
 
-def preview(decision: Decision) -> Receipt:
-    """Return the receipt that a decision would give, for a dry run: nothing of it is recorded."""
+def preview(state: Aggregate, decision: Decision) -> Receipt:
+    """Return the receipt that a decision on `state` would give, with what it would change, for a dry run: nothing of it is recorded."""
     assert isinstance(decision.cause, CommandCause)
     assert decision.action is not None
-    return receipt_of(decision, decision.cause, decision.action, None)
+    receipt = receipt_of(decision, decision.cause, decision.action, None)
+    name = decision.action.orchestration
+    before = None if name is None else state.orchestrations.get(name)
+    if name is None or before is None or decision.action.status is ActionStatus.REFUSED:
+        return receipt
+    return replace(receipt, diff=plan.diff(before, fold_decision(state, decision, None).orchestrations[name]))

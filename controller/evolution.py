@@ -12,12 +12,14 @@ from bus_schemas.events import OrchestrationStatus, PhaseStatus, RunStatus
 from bus_schemas.orders import RunKind
 from bus_schemas.reasons import Reason
 from bus_schemas.reports import FinalizeResult, Outcome
+from controller import plan
 from controller.orchestration import (
     Gate,
     Hold,
     OpenAction,
     Orchestration,
     Phase,
+    PolicyRevision,
     Run,
     Task,
     VerdictOf,
@@ -38,6 +40,10 @@ OrchestrationEvent = (
     | e.VerifyRecorded
     | e.VerdictRecorded
     | e.TaskMoved
+    | e.TaskEdited
+    | e.TaskInserted
+    | e.PolicyChanged
+    | e.NodeAssigned
     | e.RunQueued
     | e.RunDispatched
     | e.RunStarted
@@ -105,13 +111,21 @@ def evolve(o: Orchestration, event: OrchestrationEvent, at: datetime, because: s
             return _phase_noted(o, event)
         case e.TaskMoved():
             return _task_moved(o, event)
+        case e.TaskEdited():
+            return plan.edited(o, event)
+        case e.TaskInserted():
+            return plan.inserted(o, event)
+        case e.PolicyChanged():
+            return _policy_changed(o, event, at, because)
+        case e.NodeAssigned():
+            return replace(o, node=event.node)
         case e.RunQueued():
             return _queued(o, event, at, because)
         case e.RunDispatched() | e.RunStarted() | e.RunWithdrawn() | e.RunEnded():
             return _run_moved(o, event, at)
         case e.HoldSet():
             holds = tuple(hold for hold in o.holds if hold.kind is not event.hold)
-            return replace(o, holds=(*holds, Hold(event.hold, event.reason, at, event.reason_code, event.stop)))
+            return replace(o, holds=(*holds, Hold(event.hold, event.reason, at, event.reason_code, event.stop, event.until)))
         case e.HoldCleared():
             return replace(o, holds=tuple(hold for hold in o.holds if hold.kind is not event.hold))
         case e.GateOpened():
@@ -136,6 +150,11 @@ def _moved(o: Orchestration, event: e.OrchestrationMoved, at: datetime) -> Orche
         holds=() if ended else o.holds,
         gate=None if ended else o.gate,
     )
+
+
+def _policy_changed(o: Orchestration, event: e.PolicyChanged, at: datetime, because: str | None) -> Orchestration:
+    revision = PolicyRevision(event.revision, event.policy, at, because or "", event.changed)
+    return replace(o, active_policy=event.policy, policy_revision=event.revision, policy_changes=(*o.policy_changes, revision))
 
 
 def _phase_moved(o: Orchestration, event: e.PhaseMoved) -> Orchestration:
@@ -203,7 +222,8 @@ def _task_moved(o: Orchestration, event: e.TaskMoved) -> Orchestration:
         attempts=0 if fresh else task.attempts,
         reason_code=event.reason_code,
     )
-    return with_task(o, event.phase, moved)
+    o = with_task(o, event.phase, moved)
+    return o if event.plan_revision is None else plan.revised(o, event.phase, event.plan_revision)
 
 
 def _queued(o: Orchestration, event: e.RunQueued, at: datetime, because: str | None) -> Orchestration:
@@ -267,7 +287,8 @@ def _count_task_attempt(o: Orchestration, run: Run, by: int) -> Orchestration:
 
 
 def _ended(o: Orchestration, run: Run, event: e.RunEnded, at: datetime) -> Orchestration:
-    did_not_start = not event.counts and event.outcome not in (Outcome.SUCCEEDED, Outcome.CANCELLED)
+    stopped = event.outcome is Outcome.CANCELLED or event.reason_code == Reason.QUOTA_EXHAUSTED
+    did_not_start = not event.counts and event.outcome is not Outcome.SUCCEEDED and not stopped
     ended = replace(
         run,
         status=_ENDED[event.outcome],

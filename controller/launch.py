@@ -12,6 +12,7 @@ from bus_schemas.orders import RunKind
 from bus_schemas.policy import PRESETS, Policy, PolicyError, Preset, models_of, policy_hash, resolve, whole
 from bus_schemas.reasons import Reason
 from bus_schemas.routing import agent_for, offered
+from controller import placement
 from controller.draft import Context, Draft, Refused
 
 TICKETS_BYTES_MAX = 128 * 1024
@@ -127,14 +128,10 @@ def _node(command: Launch, policy: Policy, nodes: list[Node], context: Context) 
         raise Refused(Reason.NODE_OFFLINE, f"node {name} is offline; online: {online}")
     if node.cordoned:
         raise Refused(Reason.NODE_OFFLINE, f"node {name} is cordoned and takes no new work")
-    missing = _not_offered(policy, node)
+    missing = placement.not_offered(models_of(policy), node)
     if missing:
         raise Refused(Reason.MODEL_UNROUTABLE, f"node {name} does not offer {', '.join(missing)}; it offers {offered(node.agents)}")
     return node
-
-
-def _not_offered(policy: Policy, node: Node) -> list[str]:
-    return [model for model in models_of(policy) if agent_for(node.agents, model) is None]
 
 
 def _choose(command: Launch, policy: Policy, nodes: list[Node], context: Context) -> Node:
@@ -142,10 +139,11 @@ def _choose(command: Launch, policy: Policy, nodes: list[Node], context: Context
     if not fitting:
         wanted = ",".join(f"{key}={value}" for key, value in sorted(command.labels.items()))
         raise Refused(Reason.NODE_OFFLINE, f"no node is online and uncordoned{f' with labels {wanted}' if wanted else ''}")
-    able = [node for node in fitting if not _not_offered(policy, node)]
-    if not able:
+    able = [node for node in fitting if not placement.not_offered(models_of(policy), node)]
+    chosen = placement.least_loaded(able, context.load)
+    if chosen is None:
         raise Refused(Reason.MODEL_UNROUTABLE, f"no fitting node offers all of {', '.join(models_of(policy))}")
-    return min(able, key=lambda node: (context.load.get(node.id, 0) / max(1, node.capacity), node.id))
+    return chosen
 
 
 def _tickets(draft: Draft, command: Launch) -> list[Ticket]:

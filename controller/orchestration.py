@@ -20,7 +20,7 @@ from bus_schemas.reports import Finding, Verdict
 LIVE = frozenset(OrchestrationStatus) - {OrchestrationStatus.COMPLETE, OrchestrationStatus.FAILED, OrchestrationStatus.CANCELLED}
 OPEN_RUN = frozenset({RunStatus.QUEUED, RunStatus.DISPATCHED, RunStatus.STARTED})
 NOT_STARTED = frozenset({RunStatus.QUEUED, RunStatus.DISPATCHED})
-STOPPING = frozenset({HoldKind.PAUSING, HoldKind.PAUSED, HoldKind.CANCELLING})
+STOPPING = frozenset({HoldKind.PAUSING, HoldKind.PAUSED, HoldKind.CANCELLING, HoldKind.BUDGET, HoldKind.QUOTA})
 """Holds under which no run starts."""
 
 REPAIRS_MAX = 2
@@ -37,6 +37,7 @@ class Hold(Struct, frozen=True):
     since: datetime
     reason_code: str | None = None
     stop: bool = False
+    until: datetime | None = None
 
 
 class Gate(Struct, frozen=True):
@@ -46,6 +47,16 @@ class Gate(Struct, frozen=True):
     phase: str | None
     subject: str
     since: datetime
+
+
+class PolicyRevision(Struct, frozen=True):
+    """A revision of the active policy, and the action that made it."""
+
+    revision: int
+    policy: Policy
+    at: datetime
+    action: str
+    changed: tuple[str, ...] = ()
 
 
 class OpenAction(Struct, frozen=True):
@@ -170,6 +181,7 @@ class Orchestration(Struct, frozen=True):
     action: str
     active_policy: Policy
     policy_revision: int = 1
+    policy_changes: tuple[PolicyRevision, ...] = ()
     tickets: tuple[str, ...] = ()
     design_only: bool = False
     status: OrchestrationStatus = OrchestrationStatus.LAUNCHING

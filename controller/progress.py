@@ -18,7 +18,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from bus_schemas import events as e
-from bus_schemas.entities import Node, TicketStatus
+from bus_schemas.entities import Node
 from bus_schemas.events import GateKind, HoldKind, OrchestrationStatus, PhaseStatus, TaskStatus
 from bus_schemas.ids import main_phase, remediation_phase
 from bus_schemas.orders import Issue, RunKind
@@ -37,9 +37,10 @@ from bus_schemas.reports import (
     Verdict,
     VerifyResult,
 )
-from controller import tasks
+from controller import budgets, tasks
 from controller.draft import PRIMARY, SECONDARY, Draft
 from controller.orchestration import REJECTIONS_MAX, REPAIRS_MAX, UNSTARTED_MAX, Orchestration, Phase, Run
+from controller.standing import block, move, open_gate, order_anew
 from controller.verdicts import judged, open_findings
 
 
@@ -64,56 +65,6 @@ TABLE: tuple[Row, ...] = (
     Row(RunKind.FINALIZE, _S.FINALIZING, (_S.COMPLETE,)),
 )
 REQUIRES: dict[RunKind, OrchestrationStatus] = {row.report: row.requires for row in TABLE}
-
-
-def move(
-    draft: Draft, o: Orchestration, status: OrchestrationStatus, *, phase: str | None = None, code: Reason | None = None, text: str = ""
-) -> None:
-    """Give an orchestration another status. One that ends takes its open runs and actions along."""
-    draft.emit(
-        e.OrchestrationMoved(
-            orchestration=o.id, status=status, previous=o.status, phase=phase, reason_code=None if code is None else code.value, message=text
-        )
-    )
-    if not draft.orchestration(o.id).is_live:
-        _close(draft, o, status, code)
-
-
-def _close(draft: Draft, o: Orchestration, status: OrchestrationStatus, code: Reason | None) -> None:
-    for run in o.open_runs():
-        if run.held:
-            draft.emit(e.RunWithdrawn(orchestration=o.id, run=run.id, attempt=run.attempt))
-    for action in o.open_actions:
-        if action.type == "cancel" and status is OrchestrationStatus.CANCELLED:
-            draft.emit(e.ActionCompleted(action.id))
-        elif action.type == "launch":
-            draft.emit(e.ActionFailed(action.id, (code or Reason.CANCELLED).value, f"{o.id} ended as {status} before it was set up"))
-        else:
-            draft.emit(e.ActionFailed(action.id, Reason.INVALID_STATE.value, f"{o.id} is already {status}"))
-    if status is OrchestrationStatus.COMPLETE:
-        _move_tickets(draft, o)
-
-
-def _move_tickets(draft: Draft, o: Orchestration) -> None:
-    for ticket_id in o.tickets:
-        ticket = draft.state.tickets.get(ticket_id)
-        if ticket is not None and ticket.status is TicketStatus.IN_PROGRESS:
-            draft.emit(e.TicketMoved(ticket=ticket.id, status=TicketStatus.IN_REVIEW, previous=ticket.status, orchestration=o.id))
-
-
-def block(draft: Draft, o: Orchestration, reason: str, code: str | None) -> None:
-    """Hold an orchestration until an operator retries or cancels."""
-    draft.emit(e.HoldSet(orchestration=o.id, hold=HoldKind.BLOCKED, reason=reason, reason_code=code))
-
-
-def open_gate(draft: Draft, o: Orchestration, gate: GateKind, phase: str | None, subject: str, code: Reason | None = None) -> None:
-    """Hold an orchestration until a human judges `subject`."""
-    draft.emit(e.GateOpened(orchestration=o.id, gate=gate, phase=phase, subject=subject))
-    draft.emit(
-        e.HoldSet(
-            orchestration=o.id, hold=HoldKind.GATE, reason=f"gate {gate} waits for an operator", reason_code=None if code is None else code.value
-        )
-    )
 
 
 # ── after a run ended ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -156,11 +107,15 @@ def run_ended(draft: Draft, o: Orchestration, run: Run, ended: Ended) -> None:
             return
         _succeeded(draft, o, run, ended)
     elif not cancelling:
-        _failed(draft, o, run, ended.outcome, ended.reason_code or Reason.INTERNAL.value, ended.detail)
+        _failed(draft, o, run, ended)
 
 
-def _failed(draft: Draft, o: Orchestration, run: Run, outcome: Outcome, code: str, detail: str) -> None:
-    if outcome is Outcome.CANCELLED:
+def _failed(draft: Draft, o: Orchestration, run: Run, ended: Ended) -> None:
+    code, detail = ended.reason_code or Reason.INTERNAL.value, ended.detail
+    if code == Reason.QUOTA_EXHAUSTED:
+        budgets.hold_for_quota(draft, o, run, ended)
+        draft.queue_again(draft.orchestration(o.id), run, run.previous_error)
+    elif ended.outcome is Outcome.CANCELLED:
         draft.queue_again(o, run, run.previous_error)
     elif code == Reason.OUTPUT_MALFORMED and run.kind in (RunKind.VALIDATE, RunKind.PLAN, RunKind.REVIEW, RunKind.TASK_REVIEW):
         _malformed(draft, o, run, detail)
@@ -292,12 +247,15 @@ def execute(draft: Draft, o: Orchestration) -> None:
 
 
 def advance(draft: Draft, o: Orchestration) -> None:
-    """Start every task that is ready; with none open, verify the phase, or block it when tasks are blocked."""
-    phase = o.current()
-    tasks.start_ready(draft, o, phase)
+    """Start every task that is ready; with none open, verify the phase, or block it when tasks are blocked.
+
+    Under a hold that stops, ready tasks stay pending, so that an operator can still change them; `go_on` starts them.
+    """
+    if not o.is_stopping:
+        tasks.start_ready(draft, o, o.current())
     o = draft.orchestration(o.id)
     phase = o.current()
-    if any(task.status is TaskStatus.IN_PROGRESS for task in phase.tasks):
+    if any(task.status is TaskStatus.IN_PROGRESS for task in phase.tasks) or tasks.ready(phase):
         return
     blocked = [task for task in phase.tasks if task.status is TaskStatus.BLOCKED]
     if blocked:
@@ -306,6 +264,21 @@ def advance(draft: Draft, o: Orchestration) -> None:
         block(draft, o, f"phase {phase.id}: task {numbers} failed and nothing else can run", blocked[0].reason_code)
         return
     verify(draft, o)
+
+
+def go_on(draft: Draft, o: Orchestration) -> None:
+    """Start what is ready where the tasks of a phase are being done: after a hold is gone, or the plan or the policy changed."""
+    if o.status is not OrchestrationStatus.EXECUTING or o.hold(HoldKind.BLOCKED) is not None:
+        return
+    if not any(run.kind is RunKind.VERIFY for run in o.open_runs()):
+        advance(draft, o)
+
+
+def resume(draft: Draft, o: Orchestration) -> None:
+    """Continue exactly where it stands, after a hold that stopped it is gone."""
+    if not o.is_stopping:
+        order_anew(draft, o)
+        go_on(draft, draft.orchestration(o.id))
 
 
 def verify(draft: Draft, o: Orchestration) -> None:

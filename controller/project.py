@@ -21,6 +21,13 @@ from controller import evolution
 from controller.orchestration import Orchestration
 
 
+class FlagChange(Struct, frozen=True):
+    """The last change of a flag by an operator: the action, and what the flag was before."""
+
+    action: str
+    previous: bool
+
+
 class Aggregate(Struct, frozen=True):
     """The state of one ledger subject. The maps are persistent: keeping an old state costs nothing."""
 
@@ -41,6 +48,7 @@ class Aggregate(Struct, frozen=True):
     projects: HashTrieMap[str, Project] = HashTrieMap()
     nodes: HashTrieMap[str, Node] = HashTrieMap()
     flags: HashTrieMap[str, bool] = HashTrieMap()
+    flag_changes: HashTrieMap[str, FlagChange] = HashTrieMap()
 
 
 def evolve_action(state: Aggregate, decision: Decision, position: Position | None) -> Aggregate:
@@ -67,12 +75,17 @@ def evolve(state: Aggregate, event: e.Event, at: datetime, because: str | None, 
         case e.OrchestrationLaunched():
             return _launched(state, event, at, because or "", by or "")
         case e.FlagChanged():
-            return replace(state, flags=state.flags.insert(event.flag, event.on))
+            changes = state.flag_changes if because is None else state.flag_changes.insert(event.flag, FlagChange(because, event.previous))
+            return replace(state, flags=state.flags.insert(event.flag, event.on), flag_changes=changes)
         case e.NodeRegistered():
             return replace(state, nodes=state.nodes.insert(event.node.id, event.node))
         case e.NodeCordonChanged():
             node = state.nodes.get(event.node)
-            return state if node is None else replace(state, nodes=state.nodes.insert(node.id, replace(node, cordoned=event.cordoned)))
+            return (
+                state
+                if node is None
+                else replace(state, nodes=state.nodes.insert(node.id, replace(node, cordoned=event.cordoned, draining=event.draining)))
+            )
         case e.ProjectAdded() | e.ProjectEdited():
             return replace(state, projects=state.projects.insert(event.project.id, event.project))
         case e.DesignAdded() | e.DesignEdited() | e.DesignMarked() | e.DesignMoved():

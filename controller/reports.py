@@ -15,9 +15,10 @@ from bus_schemas.decisions import Decision, ReportCause
 from bus_schemas.events import HoldKind, RunStatus
 from bus_schemas.ids import orchestration_of
 from bus_schemas.orders import RunKind
+from bus_schemas.reasons import Reason
 from bus_schemas.reports import Ended, Outcome, Report, Started, Withdrawn
 from bus_schemas.subjects import ReportSubject
-from controller import control, progress
+from controller import budgets, progress, standing
 from controller.draft import Context, Draft
 from controller.orchestration import NOT_STARTED, Orchestration, Run
 from controller.project import Aggregate
@@ -88,7 +89,7 @@ def _withdrawn(draft: Draft, o: Orchestration, run: Run) -> Decision | Repeated:
     o = draft.orchestration(o.id)
     if o.is_live and o.hold(HoldKind.CANCELLING) is None:
         draft.queue_again(o, run, run.previous_error)
-    control.settle(draft, draft.orchestration(o.id))
+    standing.settle(draft, draft.orchestration(o.id))
     return draft.done()
 
 
@@ -107,11 +108,13 @@ def _ended(draft: Draft, o: Orchestration, run: Run, subject: ReportSubject, rep
         _start(draft, o, run)  # its own report is still on the way, or was lost with the wait for it
     report = progress.usable(o, run, report, draft.context.plane.nodes.get(o.node))
     _record(draft, draft.orchestration(o.id), run, report)
+    if run.kind is not RunKind.FINALIZE:
+        budgets.hold_when_reached(draft, draft.orchestration(o.id))
     o = draft.orchestration(o.id)
     ended_run = o.run(run.id)
     assert ended_run is not None
     progress.run_ended(draft, o, ended_run, report)
-    control.settle(draft, draft.orchestration(o.id))
+    standing.settle(draft, draft.orchestration(o.id))
     return draft.done()
 
 
@@ -124,7 +127,7 @@ def _record(draft: Draft, o: Orchestration, run: Run, report: Ended) -> None:
             attempt=run.attempt,
             node=run.node,
             outcome=report.outcome,
-            counts=report.process_started and report.outcome is not Outcome.CANCELLED,
+            counts=report.process_started and report.outcome is not Outcome.CANCELLED and report.reason_code != Reason.QUOTA_EXHAUSTED,
             reason_code=report.reason_code,
             detail=report.detail[:4000],
             exit_code=report.exit_code,

@@ -10,6 +10,7 @@ from bus_schemas.events import TaskStatus
 from bus_schemas.orders import Issue, RunKind
 from bus_schemas.reports import PlannedTask
 from bus_schemas.routing import agent_for, offered
+from controller import plan
 from controller.draft import Draft
 from controller.orchestration import Orchestration, Phase, Task
 
@@ -34,24 +35,9 @@ def numbered(phase: Phase, planned: tuple[PlannedTask, ...]) -> tuple[tuple[Plan
         problems += [f"task {task.number} depends on task {number}, which does not exist" for number in missing]
         depends_on = tuple(dict.fromkeys(place.get(number, number) for number in task.depends_on))
         result.append(replace(task, number=place[task.number], depends_on=depends_on))
-    if not problems and (cycle := _cycle({task.number: task.depends_on for task in result})):
+    if not problems and (cycle := plan.cycle({task.number: task.depends_on for task in result})):
         problems.append(f"the dependencies form a cycle: {' → '.join(map(str, cycle))}")
     return tuple(result), problems
-
-
-def _cycle(depends_on: dict[int, tuple[int, ...]]) -> list[int]:
-    """Return the numbers of one cycle, or an empty list."""
-    left = dict(depends_on)
-    while left:
-        free = [number for number, needs in left.items() if not any(need in left for need in needs)]
-        if not free:
-            path = [next(iter(left))]
-            while path[-1] not in path[:-1]:
-                path.append(next(need for need in left[path[-1]] if need in left))
-            return path[path.index(path[-1]) :]
-        for number in free:
-            del left[number]
-    return []
 
 
 def unroutable(planned: tuple[PlannedTask, ...], node: Node | None) -> list[str]:
@@ -123,10 +109,10 @@ def send_back(draft: Draft, o: Orchestration, phase: str, task: Task, issues: tu
     _queue(draft, draft.orchestration(o.id), phase, task)
 
 
-def reset_blocked(draft: Draft, o: Orchestration, phase: Phase) -> None:
-    """Make the blocked tasks of a phase pending again, with fresh attempts."""
+def reset_blocked(draft: Draft, o: Orchestration, phase: Phase, only: int | None = None) -> None:
+    """Make the blocked tasks of a phase (or one of them) pending again, with fresh attempts."""
     for task in phase.tasks:
-        if task.status is TaskStatus.BLOCKED:
+        if task.status is TaskStatus.BLOCKED and only in (None, task.number):
             draft.emit(e.TaskMoved(orchestration=o.id, phase=phase.id, task=task.number, status=TaskStatus.PENDING, revision=task.revision + 1))
 
 

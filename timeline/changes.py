@@ -208,7 +208,55 @@ def _task_moved(family: Family, event: e.TaskMoved, place: Place) -> tuple[Table
             ended_at=place.at if ended else None,
             duration_ms=ms_between(started_at, place.at) if ended else None,
         ),
+        *(() if event.plan_revision is None else _plan_revised(family, event.phase, event.plan_revision)),
     )
+
+
+def _task_edited(family: Family, event: e.TaskEdited, place: Place) -> tuple[TableRow, ...]:
+    task = family.tasks.get((event.phase, event.task))
+    if task is None:
+        return ()
+    model = task.model if event.model is None else event.model or None
+    edited = replace(task, subject=task.subject if event.subject is None else event.subject, model=model, revision=event.revision)
+    return edited, *_plan_revised(family, event.phase, event.plan_revision)
+
+
+def _plan_revised(family: Family, phase: str, revision: int) -> tuple[TableRow, ...]:
+    known = family.phases.get(phase)
+    return () if known is None else (replace(known, revision=revision),)
+
+
+def _task_inserted(family: Family, event: e.TaskInserted, place: Place) -> tuple[TableRow, ...]:
+    phase = family.phases.get(event.phase)
+    if phase is None:
+        return ()
+    new = TaskRow(
+        seq=place.seq,
+        idx=place.idx,
+        project=place.project,
+        orchestration=event.orchestration,
+        phase=event.phase,
+        task=event.task.number,
+        subject=event.task.subject,
+        model=event.task.model,
+        depends_on=",".join(map(str, event.task.depends_on)),
+        status=TaskStatus.PENDING.value,
+    )
+    blocked = (family.tasks.get((event.phase, number)) for number in event.blocks)
+    waiting = (
+        replace(task, depends_on=",".join(filter(None, (task.depends_on, str(new.task)))), revision=task.revision + 1)
+        for task in blocked
+        if task is not None
+    )
+    return replace(phase, revision=event.plan_revision, tasks=phase.tasks + 1), new, *waiting
+
+
+def _policy_changed(family: Family, event: e.PolicyChanged, place: Place) -> tuple[TableRow, ...]:
+    return (replace(family.orchestration, policy_revision=event.revision, changed_at=place.at),)
+
+
+def _node_assigned(family: Family, event: e.NodeAssigned, place: Place) -> tuple[TableRow, ...]:
+    return (replace(family.orchestration, node=event.node, changed_at=place.at),)
 
 
 def _run_queued(family: Family, event: e.RunQueued, place: Place) -> tuple[TableRow, ...]:
@@ -390,6 +438,10 @@ CHANGES: dict[type[Struct], Callable[[Board, Any, Place], tuple[TableRow, ...]]]
     e.RepairStarted: _on_family(_repair_started),
     e.VerifyRecorded: _on_family(_verified),
     e.TaskMoved: _on_family(_task_moved),
+    e.TaskEdited: _on_family(_task_edited),
+    e.TaskInserted: _on_family(_task_inserted),
+    e.PolicyChanged: _on_family(_policy_changed),
+    e.NodeAssigned: _on_family(_node_assigned),
     e.RunQueued: _on_family(_run_queued),
     e.RunDispatched: _on_family(_run_dispatched),
     e.RunStarted: _on_family(_run_started),

@@ -105,6 +105,7 @@ class OrchestrationRow(Struct, frozen=True, gc=False):
     ended_at: datetime | None = None
     duration_ms: float | None = None
     changed_at: datetime | None = None
+    policy_revision: int = 1
 
 
 class PhaseRow(Struct, frozen=True, gc=False):

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS orchestrations (
   policy_hash VARCHAR NOT NULL, total_phases BIGINT NOT NULL, design_only BOOLEAN NOT NULL, tickets BIGINT NOT NULL, requested_by VARCHAR,
   "action" VARCHAR, launched_at TIMESTAMP NOT NULL, status VARCHAR NOT NULL, phase VARCHAR, hold VARCHAR, holds VARCHAR NOT NULL,
   repairs BIGINT NOT NULL, attempts BIGINT NOT NULL, tokens BIGINT NOT NULL, usd DECIMAL(12,6), reason_code VARCHAR, message VARCHAR NOT NULL,
-  ready_at TIMESTAMP, ended_at TIMESTAMP, duration_ms DOUBLE, changed_at TIMESTAMP);
+  ready_at TIMESTAMP, ended_at TIMESTAMP, duration_ms DOUBLE, changed_at TIMESTAMP, policy_revision BIGINT NOT NULL);
 
 CREATE TABLE IF NOT EXISTS phases (
   seq UBIGINT NOT NULL, idx INTEGER NOT NULL, project VARCHAR NOT NULL, orchestration VARCHAR NOT NULL, phase VARCHAR NOT NULL, status VARCHAR NOT NULL,
@@ -101,6 +101,7 @@ COMMENT ON COLUMN orchestrations.attempts IS 'how many attempts of runs were que
 COMMENT ON COLUMN orchestrations.ready_at IS 'when its workspace was ready';
 COMMENT ON COLUMN orchestrations.duration_ms IS 'from launched to ended';
 COMMENT ON COLUMN orchestrations.changed_at IS 'when this row changed last';
+COMMENT ON COLUMN orchestrations.policy_revision IS 'revision of the active policy; runs.policy_revision is the one that a run used';
 COMMENT ON COLUMN phases.tasks IS 'how many tasks were planned, those of repairs too';
 COMMENT ON COLUMN phases.verify IS 'what the check of the project said last: passed, failed or skipped';
 COMMENT ON COLUMN tasks.depends_on IS 'numbers of tasks of the phase, comma-separated';

@@ -127,6 +127,21 @@ def _task_moved(event: e.TaskMoved) -> str:
             return f"{text} {event.status}{'' if event.message else _why(event.reason_code, '')}"
 
 
+def _list(before: str, items: tuple[object, ...]) -> str:
+    return f"{before}{', '.join(map(str, items))}" if items else ""
+
+
+def _task_edited(event: e.TaskEdited) -> str:
+    fields = [name for name in ("subject", "description", "model") if getattr(event, name) is not None]
+    return f"task {event.task} of phase {event.phase} edited{_list(': ', tuple(fields))}"
+
+
+def _task_inserted(event: e.TaskInserted) -> str:
+    place = f"after {event.after}" if event.after else "as the first"
+    text = f"task {event.task.number} of phase {event.phase} inserted {place}: {event.task.subject}"
+    return f"{text}{_list('; blocks ', event.blocks)}"
+
+
 def _validation(event: e.ValidationRecorded) -> str:
     match event.verdict:
         case Verdict.PASS:
@@ -216,6 +231,10 @@ SENTENCES: dict[type[Struct], Callable[[Any], str]] = {
     e.VerifyRecorded: _verify,
     e.VerdictRecorded: _verdict,
     e.TaskMoved: _task_moved,
+    e.TaskEdited: _task_edited,
+    e.TaskInserted: _task_inserted,
+    e.PolicyChanged: lambda event: f"policy revision {event.revision}{_list(' changes ', event.changed)}",
+    e.NodeAssigned: lambda event: f"goes on on {event.node} instead of {event.previous}: {event.reason}",
     e.RunQueued: _run_queued,
     e.RunDispatched: lambda event: f"{_run(event)} sent to its node",
     e.RunStarted: lambda event: f"{_run(event)} started on {event.node}" + (f"{_seconds(event.queue_ms)} in the queue" if event.queue_ms else ""),

@@ -9,7 +9,7 @@ from bus_schemas.entities import Comment, Complexity, Design, DesignStatus, Node
 from bus_schemas.ids import DesignId, NodeId, ProjectId, TicketId
 from bus_schemas.orders import Issue, RunKind
 from bus_schemas.policy import FlowPolicy, HumanGate, ModelPolicy, OnNodeLoss, Policy, policy_hash
-from bus_schemas.reports import Outcome, Verdict
+from bus_schemas.reports import Outcome, PlannedTask, Verdict
 from tests.golden.commands import AT
 from tests.golden.reports import AGENTS, BASE, FINDINGS, HEAD, NONCE, ORDER, RESULTS, TASKS, USAGE
 
@@ -33,8 +33,8 @@ POLICY = Policy(
 
 EVENTS: tuple[e.Event, ...] = (
     e.FlagChanged(flag="require_reason", on=True, previous=True),
-    e.NodeRegistered(Node(id=NodeId(NODE), labels={"os": "linux"}, capacity=4, agents=AGENTS, cordoned=True, registered_at=AT)),
-    e.NodeCordonChanged(node=NODE, cordoned=True),
+    e.NodeRegistered(Node(id=NodeId(NODE), labels={"os": "linux"}, capacity=4, agents=AGENTS, cordoned=True, registered_at=AT, draining=True)),
+    e.NodeCordonChanged(node=NODE, cordoned=True, draining=True),
     e.ProjectAdded(Project(id=ProjectId(SHOP), name="The shop", repo="/srv/git/shop", default_branch="trunk", check="make test", created_at=AT)),
     e.ProjectEdited(Project(id=ProjectId(SHOP), name="Shop", repo="https://git.example/shop.git")),
     e.DesignAdded(
@@ -115,7 +115,22 @@ EVENTS: tuple[e.Event, ...] = (
         rejected=True,
         reason_code="execution_review_exhausted",
         message="rejected three times",
+        plan_revision=4,
     ),
+    e.PolicyChanged(orchestration=LAUNCHED, revision=2, policy=Policy(), changed=("model.executor",)),
+    e.TaskEdited(
+        orchestration=LAUNCHED, phase="1", task=2, revision=2, plan_revision=3, subject="Keep it", description="In the session.", model="haiku"
+    ),
+    e.TaskInserted(
+        orchestration=LAUNCHED,
+        phase="1",
+        plan_revision=4,
+        task=PlannedTask(number=5, subject="Lock the table", description="First.", depends_on=(1,), model="opus"),
+        after=1,
+        blocks=(2,),
+        by="ana",
+    ),
+    e.NodeAssigned(orchestration=LAUNCHED, node="mac-mini-2", previous="mac-mini-1", reason="node mac-mini-1 is lost"),
     e.RunQueued(
         orchestration=LAUNCHED,
         run=RUN,
@@ -156,7 +171,7 @@ EVENTS: tuple[e.Event, ...] = (
         usage=USAGE,
     ),
     e.ReportStale(orchestration=LAUNCHED, run=RUN, attempt=1, kind="ended", message="attempt 2 is the newest"),
-    e.HoldSet(orchestration=LAUNCHED, hold=e.HoldKind.PAUSING, reason="asked by ana", reason_code="dispatch_cancelled", stop=True),
+    e.HoldSet(orchestration=LAUNCHED, hold=e.HoldKind.PAUSING, reason="asked by ana", reason_code="dispatch_cancelled", stop=True, until=AT),
     e.HoldCleared(orchestration=LAUNCHED, hold=e.HoldKind.PAUSED),
     e.GateOpened(orchestration=LAUNCHED, gate=e.GateKind.PLAN, phase="1", subject="2 tasks"),
     e.GateResolved(

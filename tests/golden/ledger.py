@@ -83,5 +83,9 @@ RECEIPTS: dict[str, d.Receipt] = {
         via="console",
         completed_at=PAUSED.at + timedelta(seconds=8),
     ),
+    "previewed": msgspec.structs.replace(
+        d.receipt_of(PAUSED, _cause("task-insert", "insert-1", BODY), ACCEPTED, None),
+        diff=d.Diff(queue_before=("1.2",), queue_after=("1.3", "1.2"), changes=(d.Change("1.3.subject", "", "Lock the table"),)),
+    ),
     "refused": d.receipt_of(MESSAGE.decisions[1], _cause("launch", "launch-1", BODY), REFUSED, None),
 }

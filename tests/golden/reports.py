@@ -44,6 +44,7 @@ ENDED_BADLY = r.Ended(
     exit_code=3,
     signal=9,
     tail="no such file\n",
+    resets_at=AT,
 )
 
 REPORTS: tuple[r.Report, ...] = (

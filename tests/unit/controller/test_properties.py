@@ -103,7 +103,8 @@ def check_state(world: World) -> None:
         assert not o.open_actions
         assert not holds
         return
-    assert open_runs or holds & {HoldKind.GATE, HoldKind.BLOCKED}, f"stuck in {o.status}: nothing runs and nothing holds it"
+    stopped = {HoldKind.GATE, HoldKind.BLOCKED, HoldKind.PAUSED, HoldKind.BUDGET, HoldKind.QUOTA}
+    assert open_runs or holds & stopped, f"stuck in {o.status}: nothing runs and nothing holds it"
     assert not (HoldKind.PAUSED in holds and o.outstanding()), "paused, and something is still on its way"
     assert HoldKind.PAUSING not in holds or o.outstanding()
     assert (o.gate is not None) is (HoldKind.GATE in holds)

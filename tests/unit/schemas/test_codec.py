@@ -608,7 +608,7 @@ def test_a_ledger_message_without_a_decision_is_malformed() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=type_of)
 def test_a_command_concerns_the_ledger_of_its_project_or_of_the_plane(command: Command) -> None:
-    plane = {"project-add", "project-edit", "node-cordon", "node-uncordon", "flag-set"}
+    plane = {"project-add", "project-edit", "node-cordon", "node-uncordon", "node-drain", "flag-set", "flag-rollback"}
     assert subject_project(command) == ("plane" if type_of(command) in plane else "shop")
 
 
@@ -621,7 +621,8 @@ def test_a_command_about_what_is_no_id_has_no_project(text: str) -> None:
 
 def test_control_commands_have_a_lane_of_their_own() -> None:
     control = {type_of(command) for command in COMMANDS if type(command).control_lane}
-    assert control == {"pause", "resume", "cancel", "retry", "gate-approve", "gate-reject"}
+    steering = {"set-policy", "set-role-model", "task-edit", "task-set-model", "task-skip", "task-insert"}
+    assert control == steering | {"pause", "resume", "cancel", "retry", "gate-approve", "gate-reject"}
 
 
 def test_every_message_type_has_the_decoder_that_returns_it() -> None:
