@@ -2,6 +2,7 @@
 
 `QD_FAILPOINTS` arms them for a process: `name:action@n`, comma-separated. Action `kill` ends the process by SIGKILL, `sleep=MS`
 stalls it whole for so many milliseconds; `@n` means the n-th time it is reached (default 1), `@n+` every time from then on.
+With `QD_FAILPOINTS_LOG=FILE` each order that is obeyed is written down there first: what really happened.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ NAMES = (
 """Every failpoint of the house; each stands at exactly one place in the code (a test looks)."""
 
 ENVIRONMENT = "QD_FAILPOINTS"
+LOG_ENVIRONMENT = "QD_FAILPOINTS_LOG"
 
 
 class BadFailpoint(Exception):
@@ -100,16 +102,29 @@ def failpoint(name: str) -> None:
     if _observer:
         _observer[0](name)
     if _orders and name in _orders:
-        _obey(_orders[name])
+        _obey(name, _orders[name])
 
 
-def _obey(order: _Order) -> None:
+def _obey(name: str, order: _Order) -> None:
     order.reached += 1
     if order.reached < order.first or (order.reached > order.first and not order.repeats):
         return
+    _note(name, order.action)
     if order.action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(order.sleep_ms / 1000)
+
+
+def _note(name: str, action: str) -> None:
+    path = os.environ.get(LOG_ENVIRONMENT)
+    if path is None:
+        return
+    line = f'{{"failpoint":"{name}","action":"{action}","pid":{os.getpid()},"mono_ns":{time.monotonic_ns()}}}\n'
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
 
 
 arm(os.environ)

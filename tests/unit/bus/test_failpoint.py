@@ -1,3 +1,4 @@
+import json
 import re
 import signal
 import subprocess
@@ -49,3 +50,12 @@ def test_an_observer_is_told_of_every_place_that_is_reached() -> None:
         failpoint.observe(None)
     failpoint.failpoint("node.beat")
     assert reached == ["node.beat", "client.stored"]
+
+
+def test_orders_that_are_obeyed_are_written_down_before_they_take_effect(tmp_path: Path) -> None:
+    log = tmp_path / "hits"
+    program = "from bus.failpoint import failpoint\nfailpoint('node.acked')\nfailpoint('node.beat')\nfailpoint('node.beat')"
+    environment = {"QD_FAILPOINTS": "node.acked:sleep=1,node.beat:kill@2", "QD_FAILPOINTS_LOG": str(log)}
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, check=False, timeout=30)
+    found = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["failpoint"], line["action"]) for line in found] == [("node.acked", "sleep"), ("node.beat", "kill")]
