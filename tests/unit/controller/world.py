@@ -34,7 +34,8 @@ from bus_schemas.reports import (
 from bus_schemas.routing import AgentOffer
 from bus_schemas.subjects import ReportSubject
 from controller.decide import decide_command, home
-from controller.draft import Context
+from controller.draft import Context, preview
+from controller.leases import Duty, decide_duty
 from controller.orchestration import Orchestration, Run
 from controller.project import Aggregate, fold
 from controller.reports import Repeated, Unbelieved, decide_report
@@ -55,6 +56,7 @@ class World:
         self.states: dict[str, Aggregate] = {PLANE: Aggregate(PLANE), "shop": Aggregate("shop")}
         self.ledger: list[tuple[int, LedgerMessage]] = []
         self.keys = 0
+        self.online = {"n1"}
         agents = (AgentOffer("shell", "1", ("shell", "opus", "haiku")),)
         self._append(
             PLANE,
@@ -100,7 +102,7 @@ class World:
         return [run for run in self.o.open_runs() if kind is None or run.kind == kind]
 
     def context(self) -> Context:
-        return Context(self.now, b"0123456789abcdef", self.states[PLANE], frozenset({"n1"}), {})
+        return Context(self.now, b"0123456789abcdef", self.states[PLANE], frozenset(self.online), {})
 
     def events(self, kind: type | None = None) -> list[e.Event]:
         return [event for _, m in self.ledger for d in m.decisions for event in d.events if kind is None or isinstance(event, kind)]
@@ -136,6 +138,23 @@ class World:
         decision = self._append(ledger, decide_command(self.states[ledger], cause, command, self.context()))
         assert decision.action is not None
         return self.states[ledger].actions[decision.action.id]
+
+    def add_node(self, name: str, *models: str) -> None:
+        """Register another node, online."""
+        node = Node(NodeId(name), capacity=4, agents=(AgentOffer("shell", "1", models or ("shell", "opus", "haiku")),))
+        self._append(PLANE, Decision(at=self.now, cause=TimerCause("test"), events=(e.NodeRegistered(node),)))
+        self.online.add(name)
+
+    def duty(self, duty: Duty) -> Decision | None:
+        """Let the controller notice something; return what it decided."""
+        self.now += timedelta(milliseconds=1)
+        decided = decide_duty(self.project, duty, self.context())
+        return None if decided is None else self._append("shop", decided)
+
+    def preview(self, command: c.Command) -> Receipt:
+        """Return the receipt of a dry run."""
+        cause = CommandCause("dry", c.type_of(command), "dry", "ana", "cli", "shop", self.now, "h", codec.command_body(command))
+        return preview(self.project, decide_command(self.project, cause, command, self.context()))
 
     def report(self, run: Run, report: Report, kind: str = "ended", /, **changed: Any) -> Decision | Repeated | Unbelieved:
         self.now += timedelta(milliseconds=1)
