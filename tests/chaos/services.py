@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,16 +12,33 @@ from pathlib import Path
 QD = str(Path(sys.executable).parent / "qd")
 
 
-class Service:
-    """One service in a process of its own; `kill` is SIGKILL."""
+class Process:
+    """A program in a process of its own, with a log; it can be killed, stalled, ended and started again."""
 
-    def __init__(self, name: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
-        self.name, self.arguments, self.environment, self.log = name, arguments, environment, log
+    def __init__(self, name: str, argv: list[str], environment: dict[str, str], log: Path) -> None:
+        self.name, self.argv, self.environment, self.log = name, argv, environment, log
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, more: dict[str, str] | None = None) -> None:
+        """Start it, with `more` in the environment of this life only."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([QD, "serve", *self.arguments], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.argv, env={**self.environment, **(more or {})}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Of the newest life."""
+        assert self.process is not None
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it, if it runs."""
+        if self.runs:
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -37,6 +55,13 @@ class Service:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+class Service(Process):
+    """One service of the installed `qd serve`."""
+
+    def __init__(self, name: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        super().__init__(name, [QD, "serve", *arguments], environment, log)
 
 
 class Services:
