@@ -1,0 +1,467 @@
+"""Consumers of the simulated server: who gets which message, how often, and what an acknowledgement does.
+
+Owns nothing but its place in a stream; it sends through the server it was made by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tests.simulation.jetstream_streams import Filter, Message, Stream
+
+if TYPE_CHECKING:
+    from tests.simulation.jetstream import SimServer
+
+FLOW_BYTES_MAX = 32 * 1024**2
+FLOW_BYTES_FIRST = FLOW_BYTES_MAX // 16
+DELETED_BY_LIMITS = "Message deleted by stream limits"
+
+DEFAULTS: dict[str, Any] = {
+    "deliver_policy": "all",
+    "ack_policy": "none",
+    "replay_policy": "instant",
+    "num_replicas": 0,
+    "max_deliver": -1,
+    "metadata": {},
+}
+
+
+class _Pending(msgspec.Struct):
+    """A delivered message that waits for its acknowledgement."""
+
+    consumer_seq: int
+    at_s: float
+
+
+class _Request(msgspec.Struct):
+    """A pull request that is not served yet."""
+
+    reply: str
+    left: int
+    expires_at_s: float | None
+    heartbeat_s: float
+    beat_at_s: float
+    no_wait: bool
+
+
+class Consumer:
+    """A consumer: its cursor, what waits for an acknowledgement, what is to be delivered again, and who asks."""
+
+    def __init__(self, server: SimServer, stream: Stream, name: str, config: dict[str, Any]) -> None:
+        self.server, self.stream, self.name = server, stream, name
+        self.configure(config)
+        self.created_ns = server.now_ns()
+        self.deleted = False
+        self.next_seq = self._start_seq()
+        self.consumer_seq = 0
+        self.delivered_seq = self.ack_floor_consumer = 0
+        self.ack_floor_stream = self.next_seq - 1
+        self.waiting: deque[_Request] = deque()
+        self.pending: dict[int, _Pending] = {}
+        self.counts: dict[int, int] = {}
+        self.again: deque[int] = deque()
+        self.unseen = stream.count(self.filter, self.next_seq)
+        self.recent_acks: deque[tuple[float, int, int]] = deque(maxlen=64)
+        self._ack_timer: Any = None
+        self._wait_timer: Any = None
+        self._beat_timer: Any = None
+        self._idle_timer: Any = None
+        self._flow_bytes = 0
+        self._flow_most = FLOW_BYTES_FIRST if config.get("flow_control") else 0
+        self._flow_id = ""
+        self._flow_size = 0
+        self._scan_seq = self.next_seq
+        if self.is_push:
+            self._arm_beat()
+            self.interest_changed()
+
+    def configure(self, config: dict[str, Any]) -> None:
+        """Take another configuration; the place in the stream stays."""
+        self.config = {**DEFAULTS, **config, "name": self.name}
+        patterns = config.get("filter_subjects") or ([config["filter_subject"]] if config.get("filter_subject") else [])
+        self.filter = Filter(list(patterns))
+        self.acks = self.config["ack_policy"] != "none"
+        if self.acks:
+            self.config.setdefault("ack_wait", 30_000_000_000)
+            self.config.setdefault("max_ack_pending", 1000)
+        self.ack_wait_s = self.config.get("ack_wait", 0) / 1e9
+        self.max_ack_pending = self.config.get("max_ack_pending", 0) if self.acks else 0
+        self.max_deliver = self.config["max_deliver"]
+        self.deliver_subject: str = config.get("deliver_subject") or ""
+        self.is_push = bool(self.deliver_subject)
+        self.heartbeat_s = config.get("idle_heartbeat", 0) / 1e9
+        if not self.is_push:
+            self.config.setdefault("max_waiting", 512)
+
+    def _start_seq(self) -> int:
+        policy = self.config["deliver_policy"]
+        if policy == "by_start_sequence":
+            return max(1, int(self.config.get("opt_start_seq", 1)), self.stream.first_seq)
+        if policy == "new":
+            return self.stream.last_seq + 1
+        return max(1, self.stream.first_seq)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether a restarted server has forgotten it."""
+        return bool(self.config.get("mem_storage")) or self.stream.in_memory or not self.config.get("durable_name")
+
+    def info(self) -> dict[str, Any]:
+        """Return what CONSUMER.INFO says."""
+        return {
+            "stream_name": self.stream.name,
+            "name": self.name,
+            "created": self.server.time_of(self.created_ns),
+            "config": self.config,
+            "delivered": {"consumer_seq": self.consumer_seq, "stream_seq": self.delivered_seq},
+            "ack_floor": {"consumer_seq": self.ack_floor_consumer, "stream_seq": self.ack_floor_stream},
+            "num_ack_pending": len(self.pending),
+            "num_redelivered": len(self.counts),
+            "num_waiting": len(self.waiting),
+            "num_pending": self.unseen,
+        }
+
+    # ── what the stream says ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def stored(self, subject: str, seq: int) -> None:
+        """Take in that a message was stored."""
+        if seq >= self.next_seq and self.filter.takes(subject):
+            self.unseen += 1
+            self.server.signal(self)
+
+    def removed(self, message: Message, *, by_ack: bool) -> None:
+        """Take in that a message was deleted."""
+        if message.seq >= self.next_seq and self.filter.takes(message.subject):
+            self.unseen -= 1
+        if not by_ack and message.seq in self.pending:
+            self._terminate(message.seq, DELETED_BY_LIMITS)
+
+    def purged(self, seqs: list[int], subject: str) -> None:
+        """Take in that messages were purged; what waits for an ack is found missing when it is to come again."""
+        self.unseen = self.stream.count(self.filter, self.next_seq)
+        if not subject:
+            for seq in seqs:
+                self.pending.pop(seq, None)
+                self.counts.pop(seq, None)
+                with contextlib.suppress(ValueError):
+                    self.again.remove(seq)
+
+    # ── delivering ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def pump(self) -> None:
+        """Deliver what can be delivered."""
+        while not self.deleted:
+            if self.is_push:
+                if not self.server.has_interest(self.deliver_subject) or (self._flow_most and self._flow_bytes > self._flow_most):
+                    return
+                request = None
+            else:
+                request = self._request()
+                if request is None:
+                    return
+            message = self._next()
+            if message is None:
+                if request is not None and request.no_wait:
+                    self.waiting.remove(request)
+                    self._status(request.reply, "404", "No Messages")
+                    continue
+                return
+            self._deliver(message, request)
+
+    def _request(self) -> _Request | None:
+        """Return the oldest pull request that somebody still listens for."""
+        now_s = self.server.loop.time()
+        while self.waiting:
+            request = self.waiting[0]
+            if request.expires_at_s is not None and request.expires_at_s <= now_s:
+                self.waiting.popleft()
+                self._timed_out(request)
+            elif not self.server.has_interest(request.reply):
+                self.waiting.popleft()
+            else:
+                return request
+        return None
+
+    def _next(self) -> Message | None:
+        """Take the next message: one to deliver again, else a new one."""
+        while self.again:
+            seq = self.again.popleft()
+            message = self.stream.messages.get(seq)
+            if message is None:
+                self._forget(seq)
+                continue
+            count = self.counts.get(seq, 1)
+            if 0 < self.max_deliver <= count:
+                self.server.advise_max_deliveries(self, seq, count)
+                self._forget(seq)
+                continue
+            self.counts[seq] = count + 1
+            return message
+        if self.max_ack_pending > 0 and len(self.pending) >= self.max_ack_pending:
+            return None
+        stream = self.stream
+        seq = max(self.next_seq, self._scan_seq, stream.first_seq)
+        while seq <= stream.last_seq:
+            message = stream.messages.get(seq)
+            seq += 1
+            if message is not None and self.filter.takes(message.subject):
+                self.next_seq = self._scan_seq = seq
+                self.unseen -= 1
+                return message
+        self._scan_seq = seq
+        return None
+
+    def _deliver(self, message: Message, request: _Request | None) -> None:
+        now_s = self.server.loop.time()
+        self.consumer_seq += 1
+        self.delivered_seq = max(self.delivered_seq, message.seq)
+        count = self.counts.get(message.seq, 1)
+        reply = f"$JS.ACK.{self.stream.name}.{self.name}.{count}.{message.seq}.{self.consumer_seq}.{message.at_ns}.{self.unseen}"
+        if self.acks:
+            known = self.pending.get(message.seq)
+            if known is None:
+                self.pending[message.seq] = _Pending(self.consumer_seq, now_s)
+            else:
+                known.at_s = now_s
+            self._arm_acks(now_s + self.ack_wait_s)
+        if request is None:
+            self.server.deliver(self.deliver_subject, message.subject, reply, message.data, message.headers)
+            self._arm_beat()
+            if self._flow_most:
+                self._flow_bytes += len(message.data) + len(message.subject) + len(reply)
+                self._ask_flow(len(message.data))
+            return
+        request.left -= 1
+        request.beat_at_s = now_s + request.heartbeat_s
+        if request.left <= 0:
+            self.waiting.remove(request)
+        self.server.deliver(request.reply, message.subject, reply, message.data, message.headers)
+
+    def _ask_flow(self, size: int) -> None:
+        if not self._flow_id and self._flow_bytes > self._flow_most // 2:
+            self._flow_id = f"$JS.FC.{self.stream.name}.{self.name}.{self.server.token()}"
+            self._flow_size = self._flow_bytes
+            headers = {"Status": "100", "Description": "FlowControl Request"}
+            self.server.deliver(self.deliver_subject, self.deliver_subject, self._flow_id, b"", headers)
+        elif self._flow_id and self._flow_bytes - self._flow_size >= self._flow_most:
+            self._flow_size += size
+
+    def flow(self, subject: str) -> None:
+        """Take the answer to a flow control request."""
+        if subject != self._flow_id:
+            return
+        self._flow_most = min(FLOW_BYTES_MAX, self._flow_most * 2)
+        self._flow_bytes = max(0, self._flow_bytes - self._flow_size)
+        self._flow_id, self._flow_size = "", 0
+        self.server.signal(self)
+
+    def _status(self, reply: str, status: str, description: str, **more: str) -> None:
+        headers = {"Status": status, "Description": description, **{key.replace("_", "-"): value for key, value in more.items()}}
+        self.server.deliver(reply, reply, "", b"", headers)
+
+    # ── pull requests ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def pull(self, reply: str, body: bytes) -> None:
+        """Take a pull request."""
+        if self.is_push:
+            self._status(reply, "409", "Consumer is push based")
+            return
+        asked = msgspec.json.decode(body) if body[:1] == b"{" else {"batch": int(body or b"1")}
+        now_s, expires_s = self.server.loop.time(), asked.get("expires", 0) / 1e9
+        heartbeat_s = asked.get("idle_heartbeat", 0) / 1e9
+        if heartbeat_s and expires_s and heartbeat_s * 2 > expires_s:
+            self._status(reply, "400", "Bad Request - heartbeat value too large")
+            return
+        no_wait = bool(asked.get("no_wait"))
+        self._request()
+        if len(self.waiting) >= self.config["max_waiting"]:
+            self._status(reply, "409", "Exceeded MaxWaiting")
+            return
+        if no_wait and not expires_s and self.unseen + len(self.again) == 0:
+            self._status(reply, "404", "No Messages")
+            return
+        expires_at_s = now_s + expires_s if expires_s else None
+        request = _Request(reply, max(1, asked.get("batch", 1)), expires_at_s, heartbeat_s, now_s + heartbeat_s, no_wait and not expires_s)
+        self.waiting.append(request)
+        self._arm_requests()
+        self.server.signal(self)
+
+    def _timed_out(self, request: _Request) -> None:
+        self._status(request.reply, "408", "Request Timeout", Nats_Pending_Messages=str(request.left), Nats_Pending_Bytes="0")
+
+    def _arm_requests(self) -> None:
+        due = [request.expires_at_s for request in self.waiting if request.expires_at_s is not None]
+        due += [request.beat_at_s for request in self.waiting if request.heartbeat_s]
+        if due:
+            self._wait_timer = self.server.call_at(min(due), self._tend_requests, self._wait_timer)
+
+    def _tend_requests(self) -> None:
+        self._wait_timer = None
+        now_s = self.server.loop.time()
+        for request in list(self.waiting):
+            if not self.server.has_interest(request.reply):
+                self.waiting.remove(request)
+            elif request.expires_at_s is not None and request.expires_at_s <= now_s:
+                self.waiting.remove(request)
+                self._timed_out(request)
+            elif request.heartbeat_s and request.beat_at_s <= now_s:
+                request.beat_at_s = now_s + request.heartbeat_s
+                self._idle_beat(request.reply)
+        self._arm_requests()
+
+    def _idle_beat(self, reply: str, **more: str) -> None:
+        last, stream_seq = str(self.consumer_seq), str(self.next_seq - 1)
+        self._status(reply, "100", "Idle Heartbeat", Nats_Last_Consumer=last, Nats_Last_Stream=stream_seq, **more)
+
+    # ── acknowledgements ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def answered(self, reply: list[str], body: bytes) -> None:
+        """Take an acknowledgement: of `$JS.ACK.<stream>.<consumer>.<count>.<stream seq>.<consumer seq>.<time>.<pending>`."""
+        seq = int(reply[5])
+        if body in (b"", b"+ACK", b"+OK"):
+            self._acknowledge(seq)
+        elif body.startswith(b"-NAK"):
+            self._again_after(seq, body[4:].strip())
+        elif body.startswith(b"+WPI"):
+            if seq in self.pending:
+                self.pending[seq].at_s = self.server.loop.time()
+        elif body.startswith(b"+TERM"):
+            if seq in self.pending:
+                self._terminate(seq, body[5:].strip().decode())
+                if self.stream.config["retention"] != "limits":
+                    self.stream.remove(seq, by_ack=True)
+
+    def _acknowledge(self, seq: int) -> None:
+        if seq >= self.next_seq:
+            return
+        if seq in self.pending:
+            self.recent_acks.append((self.server.loop.time(), seq, self.counts.get(seq, 1)))
+        self._forget(seq)
+        if self.stream.config["retention"] != "limits":
+            self.stream.remove(seq, by_ack=True)
+        self.server.signal(self)
+
+    def _terminate(self, seq: int, reason: str) -> None:
+        pending = self.pending[seq]
+        self.server.advise_terminated(self, seq, pending.consumer_seq, self.counts.get(seq, 1), reason)
+        self._forget(seq)
+        self.server.signal(self)
+
+    def _forget(self, seq: int) -> None:
+        known = self.pending.pop(seq, None)
+        self.counts.pop(seq, None)
+        if seq in self.again:
+            self.again.remove(seq)
+        if not self.pending:
+            self.ack_floor_consumer, self.ack_floor_stream = self.consumer_seq, self.next_seq - 1
+        elif known is not None:
+            first = min(self.pending)
+            self.ack_floor_stream = first - 1
+            self.ack_floor_consumer = min(pending.consumer_seq for pending in self.pending.values()) - 1
+
+    def _again_after(self, seq: int, delay: bytes) -> None:
+        pending = self.pending.get(seq)
+        if pending is None:
+            return
+        delay_s = msgspec.json.decode(delay).get("delay", 0) / 1e9 if delay[:1] == b"{" else 0.0
+        if delay_s > 0:
+            pending.at_s = self.server.loop.time() - self.ack_wait_s + delay_s
+            self._arm_acks(self.server.loop.time() + delay_s)
+        elif seq not in self.again:
+            self.again.append(seq)
+            self.server.signal(self)
+
+    def _arm_acks(self, at_s: float) -> None:
+        if self._ack_timer is None or self._ack_timer.when() > at_s:
+            self._ack_timer = self.server.call_at(at_s, self._expire_acks, self._ack_timer)
+
+    def _expire_acks(self) -> None:
+        self._ack_timer = None
+        now_s = self.server.loop.time()
+        late = [seq for seq, pending in self.pending.items() if pending.at_s + self.ack_wait_s <= now_s + 1e-9 and seq not in self.again]
+        late = [seq for seq in late if not 0 < self.max_deliver <= self.counts.get(seq, 1) or self._exceeded(seq)]
+        for seq in sorted(late):
+            self.pending[seq].at_s = now_s
+            self.again.append(seq)
+        if late:
+            self.server.signal(self)
+        if self.pending:
+            self._arm_acks(max(now_s + 0.001, min(pending.at_s for pending in self.pending.values()) + self.ack_wait_s))
+
+    def _exceeded(self, seq: int) -> bool:
+        self.server.advise_max_deliveries(self, seq, self.counts.get(seq, 1))
+        self._forget(seq)
+        return False
+
+    # ── push ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _arm_beat(self) -> None:
+        if self.heartbeat_s:
+            self._beat_timer = self.server.call_at(self.server.loop.time() + self.heartbeat_s, self._beat, self._beat_timer)
+
+    def _beat(self) -> None:
+        self._beat_timer = None
+        if self.server.has_interest(self.deliver_subject):
+            if self._flow_id and self._flow_most and self._flow_bytes > self._flow_most:
+                self._idle_beat(self.deliver_subject, Nats_Consumer_Stalled=self._flow_id)
+            else:
+                self._idle_beat(self.deliver_subject)
+        self._arm_beat()
+
+    def interest_changed(self) -> None:
+        """Take in that somebody began or ceased to listen."""
+        if not self.is_push or self.deleted:
+            return
+        threshold_s = self.config.get("inactive_threshold", 0) / 1e9
+        if self.server.has_interest(self.deliver_subject):
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
+                self._idle_timer = None
+            self.server.signal(self)
+        elif threshold_s and self._idle_timer is None:
+            self._idle_timer = self.server.call_at(self.server.loop.time() + threshold_s, self._give_up, None)
+
+    def _give_up(self) -> None:
+        self._idle_timer = None
+        if not self.server.has_interest(self.deliver_subject):
+            self.delete()
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def quiet(self) -> None:
+        """Stop every timer: the server is down, or the consumer is gone."""
+        for timer in (self._ack_timer, self._wait_timer, self._beat_timer, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
+        self._ack_timer = self._wait_timer = self._beat_timer = self._idle_timer = None
+
+    def delete(self) -> None:
+        """Be gone; those who ask are told."""
+        self.deleted = True
+        self.quiet()
+        self.stream.consumers.pop(self.name, None)
+        for request in self.waiting:
+            self._status(request.reply, "409", "Consumer Deleted", Nats_Pending_Messages=str(request.left), Nats_Pending_Bytes="0")
+        self.waiting.clear()
+
+    def restarted(self, forgotten_acks: int) -> None:
+        """Be as a restarted server finds it: nobody asks, and the last acknowledgements may not have reached the disk."""
+        self.quiet()
+        self.waiting.clear()
+        self.again.clear()
+        now_s = self.server.loop.time()
+        for _ in range(min(forgotten_acks, len(self.recent_acks))):
+            _, seq, count = self.recent_acks.pop()
+            if seq in self.stream.messages and seq not in self.pending:
+                self.pending[seq] = _Pending(self.consumer_seq, now_s)
+                if count > 1:
+                    self.counts[seq] = count
+        self.recent_acks.clear()
+        self.unseen = self.stream.count(self.filter, self.next_seq)
+        if self.pending:
+            self.pending = dict(sorted(self.pending.items()))
+            self._arm_acks(now_s + self.ack_wait_s)
