@@ -19,10 +19,11 @@ from bus_schemas.decisions import CommandCause, Decision
 from bus_schemas.events import HoldKind
 from bus_schemas.ids import PLANE
 from bus_schemas.orders import RunKind
-from bus_schemas.reports import Finding, Outcome, PlannedTask, PlanResult, ReviewResult, ValidateResult, Verdict, VerifyResult
+from bus_schemas.reports import Finding, Outcome, PlannedTask, PlanResult, ReviewResult, Usage, ValidateResult, Verdict, VerifyResult
 from controller import decide
 from controller.batch import Batch, CommandItem
 from controller.draft import Context
+from controller.leases import Back, Disowned, Drained, Lost
 from controller.ledger import Ledger
 from controller.orchestration import Orchestration
 from controller.project import Aggregate, fold, fold_decision, replay, settled
@@ -68,8 +69,63 @@ CONTROLS = (
 WEIGHTS = (4, 2, 10, 1, 10, 12, 3)
 
 
+def random_patch(rng: random.Random) -> dict[str, object]:
+    return rng.choice(
+        [
+            {"flow": {"max_parallel_tasks": rng.randint(1, 4)}},
+            {"flow": {"budget_tokens": rng.choice([None, 50, 10**6])}},
+            {"flow": {"on_node_loss": rng.choice(["wait", "retry", "move"])}},
+            {"model": {"executor": rng.choice(["shell", "haiku", "gpt-9"])}},
+            {"flow": {"human_gates": rng.sample(["plan", "review", "finalize"], rng.randint(0, 3))}},
+        ]
+    )
+
+
+def random_reconfiguration(rng: random.Random, world: World) -> c.Command:
+    """A change of policy or tasks, most often with the right revision."""
+    off = rng.random() < 0.2
+    o = world.o
+    phase = rng.choice(o.phases)
+    numbers = [task.number for task in phase.tasks] or [1]
+    number = rng.choice(numbers)
+    task = phase.task(number)
+    revision = (task.revision if task else 1) + off
+    match rng.randint(0, 4):
+        case 0:
+            return c.PolicySet("shop-o1", random_patch(rng), o.policy_revision + off)
+        case 1:
+            return c.TaskEdit("shop-o1", phase.id, number, revision, subject="edited")
+        case 2:
+            return c.TaskModelSet("shop-o1", phase.id, number, revision, rng.choice([None, "haiku"]))
+        case 3:
+            return c.TaskSkip("shop-o1", phase.id, number, revision)
+        case _:
+            needs = tuple(rng.sample(numbers, min(len(numbers), rng.randint(0, 2))))
+            blocks = rng.choice([None, (), tuple(rng.sample(numbers, 1))])
+            return c.TaskInsert("shop-o1", phase.id, rng.choice([0, number]), "inserted", needs, phase.revision + off, blocks=blocks)
+
+
+def random_node_news(rng: random.Random, world: World) -> None:
+    """A node goes, comes back, forgets what it ran, or is drained."""
+    node = rng.choice(["n1", "n2"])
+    match rng.randint(0, 4):
+        case 0:
+            world.online.discard(node)
+            world.duty(Lost("shop-o1", node))
+        case 1 | 2:
+            world.online |= {"n1", "n2"}
+            world.duty(Back("shop-o1", node))
+        case 3:
+            world.duty(Drained("shop-o1", node))
+        case _:
+            started = [run for run in world.open() if run.status == "started"]
+            if started:
+                world.duty(Disowned(started[0].id, started[0].attempt))
+
+
 def random_history(rng: random.Random, steps: int) -> World:
     world = World(phases=rng.randint(1, 3), check=rng.choice([None, "x"]), overrides=rng.choice(OVERRIDES))
+    world.add_node("n2")
     for _ in range(steps):
         if not world.o.is_live:
             break
@@ -84,10 +140,15 @@ def random_history(rng: random.Random, steps: int) -> World:
                 world.withdraw(run)
             elif what < 0.45:
                 outcome = rng.choice([Outcome.FAILED, Outcome.LOST, Outcome.TIMED_OUT, Outcome.CANCELLED])
-                code = rng.choice(["execution_output_malformed", "dispatch_timeout", "dispatch_node_lost"])
+                code = rng.choice(["execution_output_malformed", "dispatch_timeout", "dispatch_node_lost", "execution_quota_exhausted"])
                 world.fail(run, code, outcome, process_started=rng.random() < 0.8)
             else:
-                world.end(run, random_result(rng, run.kind))  # type: ignore[arg-type]
+                usage = rng.choice([None, Usage(rng.randint(0, 20), 1)])
+                world.end(run, random_result(rng, run.kind), usage=usage)  # type: ignore[arg-type]
+        elif rng.random() < 0.4:
+            world.do(random_reconfiguration(rng, world))
+        elif rng.random() < 0.3:
+            random_node_news(rng, world)
         else:
             world.do(rng.choices(CONTROLS, WEIGHTS)[0])
     check_state(world)
@@ -110,7 +171,8 @@ def check_state(world: World) -> None:
     assert (o.gate is not None) is (HoldKind.GATE in holds)
     assert o.heads or o.status == "launching"
     in_progress = [t for p in o.phases for t in p.tasks if t.status == "in_progress"]
-    assert len(in_progress) <= o.active_policy.flow.max_parallel_tasks
+    assert len(in_progress) <= max(policy.flow.max_parallel_tasks for policy in (o.policy, *(known.policy for known in o.policy_changes)))
+    assert not (HoldKind.NODE_LOST in holds and not o.outstanding() and HoldKind.CANCELLING in holds)
     working = {(run.phase, run.task) for run in open_runs if run.task is not None}
     if HoldKind.CANCELLING not in holds:  # a cancel lets nothing follow what ends
         assert {(p.id, t.number) for p in o.phases for t in p.tasks if t.status == "in_progress"} == working
@@ -153,6 +215,63 @@ def test_every_accepted_action_reaches_exactly_one_end_and_every_history_ends_on
         assert {r.action for r in accepted} == set(ends) & {r.action for r in accepted}
     moves = [event.status for event in world.events(e.OrchestrationMoved)]  # type: ignore[union-attr]
     assert sum(status in ("complete", "failed", "cancelled") for status in moves) <= 1
+
+
+@HISTORY
+@given(st.integers(0, 2**32))
+def test_no_edit_of_a_started_task_is_accepted_and_revisions_grow_by_exactly_one(seed: int) -> None:
+    world = random_history(random.Random(seed), 120)
+    revisions: dict[tuple[str, int], int] = {}
+    plans: dict[str, int] = {}
+    ran: set[tuple[str, int]] = set()
+    policy = 1
+    for event in world.events():
+        match event:
+            case e.PolicyChanged():
+                assert event.revision == policy + 1
+                policy += 1
+            case e.PhasePlanned():
+                assert event.revision == plans.get(event.phase, 0) + 1
+                plans[event.phase] = event.revision
+                revisions |= {(event.phase, task.number): 1 for task in event.tasks}
+            case e.TaskInserted():
+                assert event.plan_revision == plans[event.phase] + 1
+                plans[event.phase] += 1
+                revisions[event.phase, event.task.number] = 1
+                for number in event.blocks:
+                    assert (event.phase, number) not in ran
+                    revisions[event.phase, number] += 1
+            case e.TaskEdited():
+                key = (event.phase, event.task)
+                assert key not in ran
+                assert (event.revision, event.plan_revision) == (revisions[key] + 1, plans[event.phase] + 1)
+                revisions[key] += 1
+                plans[event.phase] += 1
+            case e.TaskMoved():
+                key = (event.phase, event.task)
+                assert event.revision in (revisions[key], revisions[key] + 1)
+                assert (event.revision > revisions[key]) == (not event.rejected and event.status in ("in_progress", "pending", "skipped")) or (
+                    event.status == "in_progress" and event.git_range is not None
+                )
+                revisions[key] = event.revision
+                if event.plan_revision is not None:
+                    assert event.plan_revision == plans[event.phase] + 1
+                    plans[event.phase] += 1
+                if event.status == "in_progress":
+                    ran.add(key)
+                elif event.status == "pending":
+                    ran.discard(key)  # a retry makes it pending again
+
+
+@HISTORY
+@given(st.integers(0, 2**32))
+def test_no_start_follows_the_completion_of_a_pause_until_the_resume(seed: int) -> None:
+    world = random_history(random.Random(seed), 120)
+    paused = False
+    for event in world.events():
+        if isinstance(event, e.HoldSet | e.HoldCleared) and event.hold is HoldKind.PAUSED:
+            paused = isinstance(event, e.HoldSet)
+        assert not (paused and isinstance(event, e.RunStarted))
 
 
 @HISTORY
