@@ -20,7 +20,7 @@ from bus_schemas.reports import (
     Verdict,
     VerifyResult,
 )
-from controller.progress import REQUIRES, TABLE
+from controller.progress import TABLE
 from controller.reports import Repeated, Unbelieved
 from tests.unit.controller.world import GAPS, World
 
@@ -510,26 +510,6 @@ def test_what_does_not_fit_the_state_is_refused_and_says_what_to_do_instead() ->
 
 
 # ── reports that do not fit ──
-
-
-@pytest.mark.parametrize("status", [status for status in S if status not in (S.COMPLETE, S.FAILED, S.CANCELLED)])
-@pytest.mark.parametrize("kind", list(RunKind))
-def test_a_report_in_a_status_that_does_not_take_it_is_stale_and_changes_nothing_else(kind: RunKind, status: S) -> None:
-    import msgspec
-
-    from controller.orchestration import with_run
-
-    world = World(check="x")
-    run = world.until(kind.value)
-    moved = msgspec.structs.replace(with_run(world.o, run), status=status)
-    world.states["shop"] = msgspec.structs.replace(world.project, orchestrations=world.project.orchestrations.insert("shop-o1", moved))
-    decision = world.end(run)
-
-    stale = any(isinstance(event, e.ReportStale) for event in decision.events)
-    assert stale is (REQUIRES[kind] is not status)
-    if stale:
-        assert {type(event) for event in decision.events} <= {e.RunEnded, e.ReportStale}
-        assert world.o.status is status
 
 
 def test_every_status_change_that_happens_is_in_the_table() -> None:

@@ -1,0 +1,44 @@
+"""Histories that are kept: the core decides today what it decided then, and what was stored still folds to the state that it had.
+
+`QD_UPDATE_GOLDEN=1 pytest tests/unit/controller/test_histories.py` writes them anew; what changed is then read in the diff.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bus_schemas import codec
+from bus_schemas.ids import PLANE
+from controller.project import replay
+from tests.unit.controller.stories import STORIES
+
+FOLDER = Path(__file__).parent / "histories"
+UPDATE = os.environ.get("QD_UPDATE_GOLDEN") == "1"
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_history_is_decided_word_for_word_as_it_is_kept(name: str) -> None:
+    text = STORIES[name]().text()
+    path = FOLDER / f"{name}.jsonl"
+    if UPDATE:
+        path.write_text(text)
+
+    assert [json.loads(line) for line in text.splitlines()] == [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_the_stored_messages_of_a_history_replay_to_the_state_that_was_lived(name: str) -> None:
+    lines = [json.loads(line) for line in (FOLDER / f"{name}.jsonl").read_text().splitlines()]
+    stored = [(line["seq"], codec.decode_ledger(json.dumps(line["message"]).encode())) for line in lines if "seq" in line]
+    world = STORIES[name]()
+
+    for project in (PLANE, "shop"):
+        assert replay(project, [(seq, message) for seq, message in stored if message.project == project]) == world.states[project]
+
+
+def test_no_history_is_left_over_from_a_story_that_is_gone() -> None:
+    assert {path.stem for path in FOLDER.iterdir()} == set(STORIES)
