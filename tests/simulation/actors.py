@@ -1,0 +1,165 @@
+"""Clients of a simulated world: each sends its part of the schedule, asks again while the outcome is unknown, and writes down every call.
+
+The log of calls is kept outside of the client's host: a client that is killed and started again goes on with the same keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import anyio
+
+from bus.connection import Credentials, connect
+from bus.errors import NotSent
+from bus.request import CommandClient, OutcomeUnknown
+from bus_schemas import codec, subjects
+from bus_schemas import commands as c
+from bus_schemas.commands import Command, subject_project
+from bus_schemas.decisions import ActionStatus, Receipt
+from bus_schemas.events import HoldKind
+from controller.orchestration import Orchestration
+from tests.simulation.evidence import Call
+from tests.simulation.schedule import PROJECT, Op
+
+URL = "nats://sim:4222"
+ANSWER_S = 4.0
+AGAIN_S = 0.4
+
+
+class Request(NamedTuple):
+    """A command as it is sent."""
+
+    command: Command
+    valid_for_s: float | None = None
+    dry_run: bool = False
+    spoiled: bool = False
+    """Sent with a body that cannot be a command of its type."""
+
+
+class Ledger(Protocol):
+    """What a client may look at before it decides what to do."""
+
+    def orchestration(self, name: str) -> Orchestration | None:
+        """Return an orchestration as the ledger has it now."""
+        ...
+
+
+def _tend(args: dict[str, Any], ledger: Ledger) -> Request | None:
+    """Return what an attentive operator would do now for an orchestration; None where nothing waits."""
+    name, chance = str(args["orchestration"]), float(args["chance"])
+    o = ledger.orchestration(name)
+    if o is None or not o.is_live:
+        return None
+    holds = {hold.kind for hold in o.holds}
+    if HoldKind.GATE in holds:
+        return Request(c.GateApprove(name) if chance < 0.75 else c.GateReject(name, "do it again"))
+    if HoldKind.BLOCKED in holds:
+        return Request(c.Retry(name) if chance < 0.85 else c.Cancel(name))
+    if HoldKind.PAUSED in holds:
+        return Request(c.Resume(name))
+    if HoldKind.NODE_LOST in holds and chance < 0.5:
+        return Request(c.Retry(name))
+    return None
+
+
+def _launch(args: dict[str, Any], _: Ledger) -> Request:
+    return Request(c.Launch(f"{PROJECT}-d1", args["node"], feature=args["feature"], tickets=tuple(args["tickets"]), overrides=args["overrides"]))
+
+
+def _of(make: Callable[[dict[str, Any]], Request]) -> Callable[[dict[str, Any], Ledger], Request | None]:
+    return lambda args, _: make(args)
+
+
+MAKE: dict[str, Callable[[dict[str, Any], Ledger], Request | None]] = {
+    "launch": _launch,
+    "tend": _tend,
+    "pause": _of(lambda a: Request(c.Pause(a["orchestration"]))),
+    "pause-stop": _of(lambda a: Request(c.Pause(a["orchestration"], c.PauseMode.STOP))),
+    "resume": _of(lambda a: Request(c.Resume(a["orchestration"]))),
+    "cancel": _of(lambda a: Request(c.Cancel(a["orchestration"]))),
+    "retry": _of(lambda a: Request(c.Retry(a["orchestration"]))),
+    "gate-approve": _of(lambda a: Request(c.GateApprove(a["orchestration"]))),
+    "gate-reject": _of(lambda a: Request(c.GateReject(a["orchestration"], a["feedback"]))),
+    "ticket-add": _of(lambda a: Request(c.TicketAdd(PROJECT, a["title"]))),
+    "design-edit": _of(lambda a: Request(c.DesignEdit(f"{PROJECT}-d1", title=a["title"]))),
+    "node-cordon": _of(lambda a: Request(c.NodeCordon(a["node"]))),
+    "node-uncordon": _of(lambda a: Request(c.NodeUncordon(a["node"]))),
+    "expired": _of(lambda a: Request(c.TicketAdd(PROJECT, a["title"]), valid_for_s=a["valid_for_s"])),
+    "dry-run": _of(lambda a: Request(c.TicketAdd(PROJECT, a["title"]), dry_run=True)),
+    "bad": _of(lambda a: Request(c.TicketAdd(PROJECT, "spoiled"), spoiled=True)),
+    "project-add": _of(lambda a: Request(c.ProjectAdd(PROJECT, "/repo", check=a["check"]))),
+    "design-add": _of(lambda a: Request(c.DesignAdd(PROJECT, "Basket", a["body"], c.Complexity.SIMPLE, tuple(a["markers"])))),
+}
+"""How each verb of the schedule becomes a command."""
+
+
+class Sheet:
+    """What a client has still to do, and what it has chosen; outside of its host."""
+
+    def __init__(self, ops: list[Op]) -> None:
+        self.ops = ops
+        self.done: set[int] = set()
+        self.chosen: dict[int, Request] = {}
+        self.tried: dict[int, int] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every outcome is known, or was given up."""
+        return len(self.done) == len(self.ops)
+
+
+async def client(name: str, sheet: Sheet, ledger: Ledger, calls: list[Call], zero_s: float) -> None:
+    """Be a client until everything on the sheet is done. Raises as `connect`."""
+    bus = await connect(URL, f"client {name}", Credentials(name), retry=True)
+    try:
+        async with CommandClient(bus, c.Via.CLI) as sender, anyio.create_task_group() as tasks:
+            for number, op in enumerate(sheet.ops):
+                if number not in sheet.done:
+                    tasks.start_soon(_do, name, number, op, sheet, sender, ledger, calls, zero_s)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await bus.close()
+
+
+async def _do(name: str, number: int, op: Op, sheet: Sheet, sender: CommandClient, ledger: Ledger, calls: list[Call], zero_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    await anyio.sleep(max(0.0, zero_s + op.at_s - loop.time()))
+    request = sheet.chosen.get(number) or MAKE[op.verb](op.args, ledger)
+    if request is None:
+        sheet.done.add(number)
+        return
+    sheet.chosen[number] = request
+    while True:
+        sheet.tried[number] = sheet.tried.get(number, 0) + 1
+        outcome = await _call(name, op.key, request, sender, calls)
+        known = outcome in ("ok", "refused")
+        if known or (op.tries and sheet.tried[number] >= op.tries):
+            sheet.done.add(number)
+            return
+        await anyio.sleep(AGAIN_S)
+
+
+async def _call(name: str, key: str, request: Request, sender: CommandClient, calls: list[Call]) -> str:
+    """Send once and write down what came of it; a call that a kill cuts off stands there as unknown."""
+    loop = asyncio.get_running_loop()
+    envelope = sender.envelope(request.command, key, valid_for_s=request.valid_for_s, dry_run=request.dry_run)
+    body = b'{"nonsense":1}' if request.spoiled else bytes(envelope.body)
+    data = codec.encode(envelope) if not request.spoiled else codec.encode(envelope).replace(bytes(envelope.body), body)
+    project = subject_project(request.command)
+    subject = subjects.command(name, project, envelope.type, type(request.command).control_lane)
+    body_hash = codec.body_hash(envelope.type, codec.decode_envelope(data).body)
+    sent_s = loop.time()
+    place = len(calls)
+    calls.append(Call(name, key, project, envelope.type, body_hash, envelope.id, sent_s, float("inf"), "unknown", None, request.dry_run))
+    receipt: Receipt | None = None
+    try:
+        receipt = await sender.submit_raw(subject, envelope.id, data, key, ANSWER_S)
+        outcome = "refused" if receipt.status is ActionStatus.REFUSED else "ok"
+    except OutcomeUnknown:
+        outcome = "unknown"
+    except NotSent:
+        outcome = "nothing-sent"
+    calls[place] = calls[place]._replace(done_at_s=loop.time(), outcome=outcome, receipt=receipt)
+    return outcome

@@ -1,0 +1,287 @@
+"""A schedule: all that will be done in a simulation, by whom and when, and all that will go wrong. Pure data, made from a seed.
+
+It is explicit so that it can be written down, edited, shrunk and played again. What a command is made of stands in `MENU`, a
+table that grows with the commands of the house.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+PROJECT = "shop"
+MARKERS = ("objective_defined", "scope_bounded")
+
+
+class Op(Struct, frozen=True):
+    """A command that a client sends at `at_s`, again and again with the same key until its outcome is known.
+
+    `tries` bounds that (0: for ever). `verb` is a row of `MENU`; `args` are its parameters.
+    """
+
+    at_s: float
+    client: str
+    verb: str
+    key: str
+    args: dict[str, Any] = {}
+    tries: int = 0
+
+
+class Fault(Struct, frozen=True):
+    """Something that goes wrong at `at_s` for `for_s`. `target` is a process; `amount` depends on the kind (see `faults`).
+
+    Kinds that wait for something (`at_step`, `failpoint`) do so from `at_s` on.
+    """
+
+    at_s: float
+    kind: str
+    target: str = ""
+    for_s: float = 0.0
+    amount: float = 0.0
+    place: str = ""
+
+
+class NodeSpec(Struct, frozen=True):
+    """A node agent: the process's name, the node's id (twins share it), and how many runs at once."""
+
+    process: str
+    node: str
+    capacity: int = 2
+
+
+class Schedule(Struct, frozen=True):
+    """All that is decided beforehand. `trouble` is how often an agent does not simply succeed."""
+
+    seed: int
+    controllers: tuple[str, ...]
+    nodes: tuple[NodeSpec, ...]
+    clients: tuple[str, ...]
+    ops: tuple[Op, ...]
+    faults: tuple[Fault, ...]
+    trouble: float = 0.15
+    chaos_s: float = 20.0
+    phases: int = 1
+    check: str | None = None
+    skew_s: dict[str, float] = {}
+
+
+# ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Plan(Struct):
+    """What the generator knows while it makes commands."""
+
+    rng: random.Random
+    launches: int = 0
+    tickets: int = 0
+    nodes: tuple[str, ...] = ()
+    phases: int = 1
+
+    def orchestration(self) -> str:
+        """Return one that may exist, mostly."""
+        return f"{PROJECT}-o{self.rng.randint(1, max(1, self.launches))}"
+
+
+SHELL = dict.fromkeys(("validator", "planner", "executor", "reviewer", "reviewer_secondary"), "shell")
+
+
+def _overrides(plan: Plan) -> dict[str, Any]:
+    rng = plan.rng
+    flow: dict[str, Any] = {"run_timeout_s": rng.choice([5, 10, 20]), "max_parallel_tasks": rng.randint(1, 3), "max_task_attempts": rng.randint(1, 3)}
+    gates = [gate for gate in ("plan", "review", "finalize") if rng.random() < 0.2]
+    if gates:
+        flow["human_gates"] = gates
+    if plan.phases > 1 and rng.random() < 0.2:
+        flow["phases_enabled"] = [plan.phases]
+    enforcement = rng.choice(["task_and_phase", "task_only", "phase_only", "phase_only"])
+    return {"model": {**SHELL, "review_consensus": rng.random() < 0.25}, "review": {"enforcement": enforcement}, "flow": flow}
+
+
+def _launch(plan: Plan) -> dict[str, Any]:
+    plan.launches += 1
+    tickets = [f"{PROJECT}-t{plan.rng.randint(1, plan.tickets)}"] if plan.tickets and plan.rng.random() < 0.3 else []
+    node = "auto" if plan.rng.random() < 0.3 else plan.rng.choice(plan.nodes)
+    return {"feature": f"feature {plan.launches}", "node": node, "overrides": _overrides(plan), "tickets": tickets}
+
+
+def _ticket(plan: Plan) -> dict[str, Any]:
+    plan.tickets += 1
+    return {"title": f"ticket {plan.tickets}"}
+
+
+class Row(Struct, frozen=True):
+    """A row of the menu: how often it is ordered, and how its arguments are made."""
+
+    weight: int
+    args: Callable[[Plan], dict[str, Any]]
+
+
+MENU: dict[str, Row] = {
+    "launch": Row(8, _launch),
+    "tend": Row(30, lambda plan: {"orchestration": plan.orchestration(), "chance": round(plan.rng.random(), 4)}),
+    "pause": Row(7, lambda plan: {"orchestration": plan.orchestration(), "mode": "drain"}),
+    "pause-stop": Row(5, lambda plan: {"orchestration": plan.orchestration(), "mode": "stop"}),
+    "resume": Row(8, lambda plan: {"orchestration": plan.orchestration()}),
+    "cancel": Row(3, lambda plan: {"orchestration": plan.orchestration()}),
+    "retry": Row(5, lambda plan: {"orchestration": plan.orchestration()}),
+    "gate-approve": Row(4, lambda plan: {"orchestration": plan.orchestration()}),
+    "gate-reject": Row(2, lambda plan: {"orchestration": plan.orchestration(), "feedback": "again"}),
+    "ticket-add": Row(5, _ticket),
+    "design-edit": Row(1, lambda plan: {"title": f"title {plan.rng.randint(1, 9)}"}),
+    "node-cordon": Row(1, lambda plan: {"node": plan.rng.choice(plan.nodes)}),
+    "node-uncordon": Row(2, lambda plan: {"node": plan.rng.choice(plan.nodes)}),
+    "expired": Row(1, lambda plan: {"title": "too late", "valid_for_s": 0.001}),
+    "dry-run": Row(1, lambda plan: {"title": "only asked"}),
+    "bad": Row(1, lambda plan: {}),
+}
+"""What clients order. `tend` looks at the ledger and does what the orchestration waits for; see `actors`."""
+
+
+def _ops(plan: Plan, clients: tuple[str, ...], chaos_s: float, count: int) -> list[Op]:
+    rng = plan.rng
+    verbs, weights = list(MENU), [row.weight for row in MENU.values()]
+    ops = [Op(0.5, clients[0], "launch", "k-launch-0", _launch(plan))]
+    for number in range(count):
+        verb = rng.choices(verbs, weights)[0]
+        at_s = round(rng.uniform(0.6, chaos_s), 3)
+        op = Op(at_s, rng.choice(clients), verb, f"k-{number}", MENU[verb].args(plan), tries=rng.choice([0, 0, 0, 1]))
+        ops.append(op)
+        if rng.random() < 0.12:  # somebody else sends the same again, later or at once
+            ops.append(Op(round(at_s + rng.choice([0.0, 0.01, rng.uniform(0, 10)]), 3), rng.choice(clients), verb, op.key, op.args))
+        elif rng.random() < 0.06:  # the same key for something else
+            other = rng.choice(verbs)
+            ops.append(Op(round(at_s + rng.uniform(0, 3), 3), rng.choice(clients), other, op.key, MENU[other].args(plan)))
+    return sorted(ops, key=lambda op: op.at_s)
+
+
+# ── faults ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CONTROLLER_POINTS = (
+    "controller.received",
+    "controller.decided",
+    "controller.stored",
+    "controller.observed",
+    "controller.before-receipt",
+    "controller.before-ack",
+    "controller.acked",
+    "controller.before-order",
+    "controller.ordered",
+    "controller.withdrawn",
+    "controller.lease-taken",
+    "controller.lease-renewed",
+)
+NODE_POINTS = (
+    "node.received",
+    "node.journaled",
+    "node.claimed",
+    "node.acked",
+    "node.spawning",
+    "node.spawned",
+    "node.exit-seen",
+    "node.end-journaled",
+    "node.reported",
+    "node.stop-received",
+    "node.beat",
+)
+CLIENT_POINTS = ("client.before-request", "client.stored", "client.receipt-read")
+
+
+class World(Struct, frozen=True):
+    """Whom a fault may hit."""
+
+    controllers: tuple[str, ...]
+    nodes: tuple[str, ...]
+    clients: tuple[str, ...]
+
+    def anybody(self, rng: random.Random) -> str:
+        """Return a process; controllers and nodes more often than clients."""
+        return rng.choice([*self.controllers, *self.controllers, *self.nodes, *self.nodes, *self.clients])
+
+
+def _kill(rng: random.Random, at_s: float, world: World) -> Fault:
+    return Fault(at_s, "kill", world.anybody(rng), round(rng.choice([0.05, 0.5, rng.uniform(0.5, 8)]), 3))
+
+
+def _at_step(rng: random.Random, at_s: float, world: World) -> Fault:
+    return Fault(at_s, "at-step", world.anybody(rng), round(rng.uniform(0.05, 3), 3), amount=rng.randint(1, 400))
+
+
+def _failpoint(rng: random.Random, at_s: float, world: World) -> Fault:
+    target = world.anybody(rng)
+    points = CONTROLLER_POINTS if target in world.controllers else NODE_POINTS if target in world.nodes else CLIENT_POINTS
+    return Fault(at_s, "failpoint", target, round(rng.uniform(0.05, 4), 3), amount=rng.randint(1, 6), place=rng.choice(points))
+
+
+def _on(kind: str, whom: str, low_s: float, high_s: float) -> Callable[[random.Random, float, World], Fault]:
+    def make(rng: random.Random, at_s: float, world: World) -> Fault:
+        target = world.anybody(rng) if whom == "anybody" else rng.choice(getattr(world, whom)) if whom else ""
+        return Fault(at_s, kind, target, round(rng.uniform(low_s, high_s), 3), amount=round(rng.random(), 4))
+
+    return make
+
+
+def _clock(rng: random.Random, at_s: float, world: World) -> Fault:
+    step_s = rng.choice([-3600.0, 3600.0, -3 * 86400.0, 3 * 86400.0, rng.uniform(-30, 30)])
+    return Fault(at_s, "clock", rng.choice([*world.controllers, *world.nodes]), amount=round(step_s, 3))
+
+
+FAULTS: dict[str, tuple[int, Callable[[random.Random, float, World], Fault]]] = {
+    "kill": (14, _kill),
+    "at-step": (10, _at_step),
+    "failpoint": (24, _failpoint),
+    "power": (6, _on("power", "nodes", 0.5, 6)),
+    "partition": (8, _on("partition", "anybody", 0.2, 12)),
+    "half-open": (4, _on("half-open", "anybody", 0.2, 10)),
+    "reset": (6, _on("reset", "anybody", 0, 0)),
+    "zombie": (5, _on("zombie", "controllers", 3.5, 10)),
+    "stall": (7, _on("stall", "anybody", 0.2, 9)),
+    "server": (5, _on("server", "", 0.1, 4)),
+    "delay": (4, _on("delay", "", 1, 8)),
+    "duplicate": (4, _on("duplicate", "", 1, 8)),
+    "reorder": (4, _on("reorder", "", 1, 8)),
+    "slow-disk": (3, _on("slow-disk", "", 1, 8)),
+    "lost-acks": (5, _on("lost-acks", "", 1, 8)),
+    "clock": (5, _clock),
+}
+"""Every kind of fault: how often, and how one is made."""
+
+
+def generate(seed: int) -> Schedule:
+    """Return the schedule of a seed."""
+    rng = random.Random(f"schedule/{seed}")
+    controllers = tuple(f"c{n}" for n in range(1, rng.choice([1, 2, 2, 3]) + 1))
+    nodes = _nodes(rng)
+    clients = tuple(f"k{n}" for n in range(1, rng.randint(1, 3) + 1))
+    phases = rng.choice([1, 1, 1, 2, 3])
+    chaos_s = round(rng.uniform(6, 24), 3)
+    plan = Plan(rng, nodes=tuple(dict.fromkeys(spec.node for spec in nodes)), phases=phases)
+    world = World(controllers, tuple(spec.process for spec in nodes), clients)
+    kinds, weights = list(FAULTS), [weight for weight, _ in FAULTS.values()]
+    faults = []
+    for _ in range(rng.choice([0, 2, 4, 6, 8, 10, 12, 16])):
+        kind = rng.choices(kinds, weights)[0]
+        faults.append(FAULTS[kind][1](rng, round(rng.uniform(0.3, chaos_s), 3), world))
+    return Schedule(
+        seed=seed,
+        controllers=controllers,
+        nodes=nodes,
+        clients=clients,
+        ops=tuple(_ops(plan, clients, chaos_s, rng.randint(6, 24))),
+        faults=tuple(sorted(faults, key=lambda fault: fault.at_s)),
+        trouble=rng.choice([0.0, 0.1, 0.2, 0.4]),
+        chaos_s=chaos_s,
+        phases=phases,
+        check=rng.choice([None, "make test"]),
+        skew_s={name: round(rng.uniform(-5, 5), 3) for name in (*world.controllers, *world.nodes) if rng.random() < 0.5},
+    )
+
+
+def _nodes(rng: random.Random) -> tuple[NodeSpec, ...]:
+    count = rng.choice([1, 1, 2, 2, 3])
+    specs = [NodeSpec(f"n{n}", f"n{n}", rng.randint(1, 3)) for n in range(1, count + 1)]
+    if rng.random() < 0.25:
+        specs.append(NodeSpec("n1-twin", "n1", specs[0].capacity))
+    return tuple(specs)
