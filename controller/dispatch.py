@@ -20,12 +20,12 @@ from bus.failpoint import failpoint
 from bus_schemas import codec, subjects
 from bus_schemas import events as e
 from bus_schemas.decisions import LedgerMessage
-from bus_schemas.events import HoldKind, RunStatus
+from bus_schemas.events import RunStatus
 from bus_schemas.ids import orchestration_of, project_of
 from bus_schemas.reports import Withdrawn
 from controller.ledger import Ledger
 from controller.orchestration import NOT_STARTED, Orchestration, Run
-from controller.work_orders import order_of, stop_of, stops
+from controller.work_orders import is_outdated, order_of, stop_of, stops
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Dispatcher:
         self._unclaimed: dict[str, set[Attempt]] = {}
         self._node_of: dict[Attempt, str] = {}
         self._recalled: set[tuple[Attempt, bool]] = set()
+        self._started: dict[str, set[Attempt]] = {}
         self._dispatched: dict[str, list[e.RunDispatched]] = {}
         self.load: dict[str, int] = {}
         """How many runs each node has open."""
@@ -61,9 +62,12 @@ class Dispatcher:
         self._unclaimed.clear()
         self._node_of.clear()
         self._recalled.clear()
+        self._started.clear()
         self._dispatched.clear()
         self.load.clear()
         for state in list(self._ledger.states.values()):
+            if self._ledger.is_stopped(state.project):
+                continue
             for o in state.orchestrations.values():
                 if o.is_live:
                     for run in o.open_runs():
@@ -85,7 +89,7 @@ class Dispatcher:
                     case e.RunStarted() | e.RunWithdrawn() | e.RunEnded():
                         touched.add(event.orchestration)
                         nodes.add(self._settle(Attempt(event.run, event.attempt), ended=not isinstance(event, e.RunStarted)))
-                    case e.HoldSet() | e.HoldCleared():
+                    case e.HoldSet() | e.HoldCleared() | e.PolicyChanged() | e.NodeAssigned():
                         touched.add(event.orchestration)
                     case e.NodeRegistered():
                         nodes.add(event.node.id)
@@ -94,7 +98,7 @@ class Dispatcher:
         state = self._ledger.state(message.project)
         for orchestration in touched:
             o = state.orchestrations.get(orchestration)
-            if o is not None and o.holds:
+            if o is not None:
                 self._recall(o)
         for node in nodes:
             self.fill(node)
@@ -111,6 +115,8 @@ class Dispatcher:
             return
         self._node_of[attempt] = run.node
         self.load[run.node] = self.load.get(run.node, 0) + 1
+        if run.status is RunStatus.STARTED:
+            self._started.setdefault(run.node, set()).add(attempt)
         if run.status in NOT_STARTED and not run.held:
             project = project_of(run.id)
             queues = self._queues.setdefault(run.node, {})
@@ -122,12 +128,44 @@ class Dispatcher:
     def _settle(self, attempt: Attempt, *, ended: bool) -> str:
         node = self._node_of.get(attempt, "")
         self._unclaimed.get(node, set()).discard(attempt)
+        if not ended and node:
+            self._started.setdefault(node, set()).add(attempt)
         if ended and attempt in self._node_of:
             del self._node_of[attempt]
             self.load[node] -= 1
+            self._started.get(node, set()).discard(attempt)
             self._recalled.discard((attempt, True))
             self._recalled.discard((attempt, False))
         return node
+
+    # ── what the watch asks ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def nodes_at_work(self) -> list[str]:
+        """Return the nodes that have an open run."""
+        return [node for node, count in self.load.items() if count > 0]
+
+    def orchestrations_at(self, node: str) -> list[str]:
+        """Return the orchestrations that have an open run at a node, by id."""
+        return sorted({orchestration_of(attempt.run) for attempt, at in self._node_of.items() if at == node})
+
+    def started_at(self, node: str) -> set[Attempt]:
+        """Return the attempts that a node has claimed and not ended."""
+        return self._started.get(node, set())
+
+    def is_open(self, attempt: Attempt, node: str) -> bool:
+        """Return whether an attempt is the newest of its run, not ended, and that node's."""
+        return self._node_of.get(attempt) == node
+
+    def stop_over(self, attempt: Attempt, node: str) -> None:
+        """Tell a node to stop an attempt that is over for us: given up as lost, or stale for another reason."""
+        o = self._ledger.state(project_of(attempt.run)).orchestrations.get(orchestration_of(attempt.run))
+        run = None if o is None else o.run(attempt.run)
+        if run is None or not 1 <= attempt.attempt <= run.attempt or run.sent[attempt.attempt - 1][1] != node:
+            return  # not ours, or long over: its report will say what became of it
+        data = codec.encode(stop_of(run, attempt.attempt, host.now()))
+        self._tasks.start_soon(self._for_ever, subjects.control_order(node, attempt.run, attempt.attempt), data)
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _find(self, attempt: Attempt) -> tuple[Orchestration, Run] | None:
         """Return the attempt as it stands, or None when a newer one took its place."""
@@ -166,7 +204,9 @@ class Dispatcher:
             turns.rotate(-1)
             attempt = queue.popleft()
             found = self._find(attempt)
-            if found is not None and found[1].status in NOT_STARTED and found[0].is_live and not found[0].is_stopping:
+            if found is None or (attempt, False) in self._recalled:
+                continue  # it is being taken back
+            if found[1].status in NOT_STARTED and found[0].is_live and not found[0].is_stopping:
                 return attempt
         return None
 
@@ -213,12 +253,11 @@ class Dispatcher:
         return self._dispatched.pop(project, [])
 
     def _recall(self, o: Orchestration) -> None:
-        """Withdraw or stop what a pause or a cancel must see the end of."""
-        if o.hold(HoldKind.PAUSING) is None and o.hold(HoldKind.CANCELLING) is None:
-            return
+        """Withdraw what must not start as it was ordered, stop what a pause or a cancel must see the end of."""
+        stopping = o.is_stopping
         for run in o.outstanding():
             started = run.status is RunStatus.STARTED
-            if started and not stops(o):
+            if not (stops(o) if started else stopping or is_outdated(o, run)):
                 continue
             mark = (Attempt(run.id, run.attempt), started)
             if mark not in self._recalled:
@@ -237,5 +276,5 @@ class Dispatcher:
             return
         o = self._ledger.state(project).orchestrations.get(orchestration)
         if o is not None and stops(o):
-            data = codec.encode(stop_of(o, run, host.now()))
+            data = codec.encode(stop_of(run, run.attempt, host.now()))
             await self._for_ever(subjects.control_order(run.node, run.id, run.attempt), data)

@@ -111,15 +111,16 @@ def _repair(o: Orchestration, phase: Phase) -> int:
     return (0 if main is None else main.repairs) + phase.id.count(".")
 
 
-def stop_of(o: Orchestration, run: Run, now: datetime) -> StopOrder:
-    """Return the order that stops a run's newest attempt."""
+def stop_of(run: Run, attempt: int, now: datetime) -> StopOrder:
+    """Return the order that stops an attempt of a run."""
+    nonce, node = run.sent[attempt - 1]
     return StopOrder(
         v=VERSION,
         type="stop-order",
         run=run.id,
-        attempt=run.attempt,
-        nonce=run.nonce,
-        node=run.node,
+        attempt=attempt,
+        nonce=nonce,
+        node=node,
         reason_code=Reason.CANCELLED.value,
         issued_at=now,
     )
@@ -128,3 +129,8 @@ def stop_of(o: Orchestration, run: Run, now: datetime) -> StopOrder:
 def stops(o: Orchestration) -> bool:
     """Return whether running runs are to be stopped, not only waited for."""
     return any(hold.stop and hold.kind in (HoldKind.PAUSING, HoldKind.CANCELLING) for hold in o.holds)
+
+
+def is_outdated(o: Orchestration, run: Run) -> bool:
+    """Return whether an attempt that has not started was ordered by an older policy, or for a node that is not its any more."""
+    return run.policy_revision < o.policy_revision or run.node != o.node

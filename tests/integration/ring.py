@@ -34,6 +34,7 @@ from bus_schemas.reports import (
     PlanResult,
     Result,
     ReviewResult,
+    RunningAttempt,
     Started,
     TaskResult,
     ValidateResult,
@@ -69,13 +70,15 @@ class PlayedNode:
     def __init__(self, bus: Bus, name: str = "n1", capacity: int = 4) -> None:
         self.bus, self.name, self.capacity = bus, name, capacity
         self.started: list[tuple[str, int]] = []
+        self.running: set[tuple[str, int]] = set()
         self.stops: list[str] = []
         self.hold: set[str] = set()
         self.outcome_of: Callable[[WorkOrder], Ended | None] = lambda _: None
 
     async def beat(self) -> None:
         offers = (AgentOffer("shell", "1", ("shell",)),)
-        beat = Beat(codec.VERSION, "beat", self.name, "boot", datetime.now(UTC), self.capacity, agents=offers)
+        running = tuple(RunningAttempt(run, attempt) for run, attempt in self.running)
+        beat = Beat(codec.VERSION, "beat", self.name, "boot", datetime.now(UTC), self.capacity, agents=offers, running=running)
         await self.bus.append(subjects.beat(self.name), codec.encode(beat))
 
     async def run(self) -> None:
@@ -109,8 +112,10 @@ class PlayedNode:
             await anyio.sleep(0.02)
         if await self.bus.write_once(self.subject(order, "started"), codec.encode(Started(codec.VERSION, "boot", delivery.reply, datetime.now(UTC)))):
             self.started.append((order.run, order.attempt))
+            self.running.add((order.run, order.attempt))
             await delivery.ack()
             await self.end(order)
+            self.running.discard((order.run, order.attempt))
         else:
             await delivery.ack()
 
