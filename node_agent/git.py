@@ -19,7 +19,12 @@ LOCAL_TIMEOUT_S = 120.0
 NETWORK_TIMEOUT_S = 900.0
 ERROR_CHARS_MAX = 1500
 
+DURABLE = "core.fsync=committed"
+"""Objects and refs are on disk before anybody is told of them: by default git syncs neither, and a power cut leaves empty ones."""
+
 SETTINGS = (
+    DURABLE,
+    "core.fsyncMethod=batch",  # of many new files in a clone: one sync for all of them
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.editor=true",
@@ -40,7 +45,7 @@ SETTINGS = (
 
 # the programs on the other side of a local transport do not get our settings; git passes these on to a shell as they are
 UPLOAD_PACK = "git -c 'safe.directory=*' upload-pack"
-RECEIVE_PACK = "git -c 'safe.directory=*' -c core.hooksPath=/dev/null -c receive.autogc=false -c gc.auto=0 receive-pack"
+RECEIVE_PACK = f"git -c 'safe.directory=*' -c {DURABLE} -c core.hooksPath=/dev/null -c receive.autogc=false -c gc.auto=0 receive-pack"
 
 _KEPT = ("PATH", "HOME", "SSH_AUTH_SOCK", "TMPDIR", "https_proxy", "http_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 

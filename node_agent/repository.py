@@ -6,13 +6,17 @@ and all other refs stay as they are. A path is used as it stands; a URL is read 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from pathlib import Path
 from typing import NamedTuple
 
+import anyio.to_thread
+
 from bus_schemas.ids import shown
-from node_agent.git import NETWORK_TIMEOUT_S, RECEIVE_PACK, UPLOAD_PACK, git
+from node_agent.durable import sync_folder
+from node_agent.git import NETWORK_TIMEOUT_S, RECEIVE_PACK, UPLOAD_PACK, git, said
 
 BRANCH_PREFIX = "qd/"
 SUFFIX_MAX = 99
@@ -79,6 +83,14 @@ class Repository(NamedTuple):
     async def _push(self, clone: Path, refspec: str, *options: str) -> None:
         fixed = ("--quiet", "--no-verify", "--no-follow-tags", "--no-signed", "--recurse-submodules=no")
         await git("push", *fixed, *options, *self._writing, "--", self.address, refspec, where=clone, timeout_s=NETWORK_TIMEOUT_S)
+        if self.is_path:
+            await self._keep(refspec.rpartition(":")[2])
+
+    async def _keep(self, ref: str) -> None:
+        """Return when a ref is on disk: git syncs its content, and not the rename that makes it the ref. Raises GitFailed, OSError."""
+        where = await said("rev-parse", "--path-format=absolute", "--git-path", ref, where=Path(self.address))
+        with contextlib.suppress(FileNotFoundError):  # packed meanwhile, by somebody who synced it
+            await anyio.to_thread.run_sync(sync_folder, Path(where).parent)
 
 
 def repository(repo: str) -> Repository:

@@ -20,8 +20,9 @@ import anyio.to_thread
 
 from bus_schemas.orders import WorkOrder
 from bus_schemas.reports import FinalizeResult, InitResult, TaskResult
+from node_agent.durable import sync_file_system
 from node_agent.environment import IDENTITY
-from node_agent.git import GitFailed, git, said
+from node_agent.git import DURABLE, GitFailed, git, said
 from node_agent.repository import BRANCH_PREFIX, Repository, Unusable, branch_under_prefix, free_branch, repository
 from node_agent.run_dir import RunDir, orchestration_dir
 
@@ -93,8 +94,12 @@ class Workspaces:
             clone.parent.mkdir(parents=True, exist_ok=True)
             async with self._locked(self._mirrors):
                 await source.clone(fresh, self._mirrors)
+            # an agent's own commits are as durable as ours
+            await git("config", *DURABLE.split("="), where=fresh)
             fresh.rename(clone)
             shutil.copyfile(clone / "config", kept.with_suffix(".new"))
+            # what stands in `kept` says that the clone is whole, also after a power cut
+            await anyio.to_thread.run_sync(sync_file_system, clone.parent)
             kept.with_suffix(".new").rename(kept)
         elif (clone / "config").read_bytes() != kept.read_bytes():
             shutil.copyfile(kept, clone / "config")  # an agent has been there: what stands in it could run programs of its choice

@@ -1,0 +1,132 @@
+"""The whole product on one disk whose power can be cut: bus, controller, node agent, timeline and the project's repository.
+
+Owns their processes. Only the witness, the logs and the client's memory are elsewhere: they are the evidence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import anyio
+import psutil
+
+from bus.bootstrap import Sync, ensure_all
+from bus.connection import Bus, connect
+from bus.embedded import EmbeddedServer, free_port
+from tests.chaos.disk import LoopDisk
+from tests.chaos.services import Service
+
+NODE = "n1"
+GONE_S = 10.0
+
+
+class Plane:
+    """Everything that writes to the disk."""
+
+    def __init__(self, folder: Path, disk: LoopDisk, *, sync: str = "always") -> None:
+        """Put all data on `disk`; `sync` other than `always` is what the product refuses unless it is told to accept it."""
+        self.disk, self.sync = disk, sync
+        self.repo = disk.mount / "repo"
+        self.witness = folder / "witness"
+        self.witness.touch()
+        self.server = EmbeddedServer(disk.mount / "bus", port=free_port(), sync=sync)
+        self._state = folder / "state"
+        self._state.mkdir(exist_ok=True)
+        unsafe = [] if sync == "always" else ["--allow-unsafe-sync"]
+        self.controller = self._service(folder, "controller", ["controller", *unsafe])
+        self.timeline = self._service(folder, "timeline", ["timeline", *unsafe])
+        self.node = self._service(folder, "node", ["node", "--name", NODE, "--capacity", "3"])
+
+    def _service(self, folder: Path, name: str, arguments: list[str]) -> Service:
+        environment = {**os.environ, "QD_STATE_DIR": str(self._state), "NO_COLOR": "1"}
+        shared = ["--data", str(self.data(name)), "--server", self.server.url, "--token-file", str(self.server.token_file)]
+        return Service(name, [*arguments, *shared], environment, folder / f"{name}.log")
+
+    @property
+    def services(self) -> list[Service]:
+        """What is killed with the power beside the server."""
+        return [self.controller, self.node, self.timeline]
+
+    def data(self, name: str) -> Path:
+        """Return the data folder of a service."""
+        return self.disk.mount / name
+
+    async def start_bus(self) -> Bus:
+        """Start the server on what the disk has; return a connection to it."""
+        self.server.data.mkdir(exist_ok=True)
+        await self.server.start()
+        return await connect(self.server.url, "power-test", self.server.credentials)
+
+    async def set_up(self, bus: Bus) -> None:
+        """Make streams and a repository, once, and have them on disk, as they were before the load."""
+        await ensure_all(bus, sync=Sync.ALWAYS if self.sync == "always" else Sync.UNSAFE)
+        self.repo.mkdir()
+        script = "git init -q -b main . && echo start > start && git add . && git -c user.name=x -c user.email=x@x commit -qm start"
+        subprocess.run(["sh", "-c", script], cwd=self.repo, check=True)
+        # the operator's own commit, the token and the empty streams are from long before the cut
+        subprocess.run(["sync", "--file-system", self.disk.mount], check=True)
+
+    def start_services(self) -> None:
+        """Start controller, node agent and timeline."""
+        for service in self.services:
+            service.start()
+
+    def freeze(self) -> list[psutil.Process]:
+        """Stop the world (SIGSTOP), the server first, so that nothing is acknowledged from now on; return all that was stopped."""
+        roots = [pid for pid in (self.server.pid, *(s.process.pid for s in self.services if s.process is not None)) if pid is not None]
+        stopped: dict[int, psutil.Process] = {}
+        while fresh := [process for process in _trees(roots) if process.pid not in stopped]:
+            for process in fresh:
+                stopped[process.pid] = process
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
+        return list(stopped.values())
+
+    async def cut_power(self) -> None:
+        """Let the world end at one moment, and leave the disk as it was then, mounted again; nothing runs."""
+        frozen = self.freeze()
+        self.disk.cut()
+        await self._bury(frozen)
+        self.disk.power_on()
+
+    async def stop(self) -> None:
+        """End everything, and what a node agent leaves running under its shims."""
+        await self._bury(self.freeze())
+
+    def last_words(self) -> str:
+        """Return the ends of the logs."""
+        return "\n".join(f"--- {service.name}\n{service.log.read_text()[-1500:]}" for service in self.services if service.log.exists())
+
+    async def _bury(self, frozen: list[psutil.Process]) -> None:
+        """Kill stopped processes and return when none of them runs. Raises TimeoutError."""
+        for process in frozen:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+        # our own children are waited for by who started them: a status that psutil takes is one that the event loop never sees
+        await self.server.stop()
+        for service in self.services:
+            if service.process is not None:
+                service.process.wait(GONE_S)
+                service.process = None
+        with anyio.fail_after(GONE_S):
+            while any(_runs(process) for process in frozen):
+                await anyio.sleep(0.01)
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _trees(roots: list[int]) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for root in roots:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(root)
+            found += [process, *process.children(recursive=True)]
+    return found
