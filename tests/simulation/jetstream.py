@@ -316,7 +316,7 @@ class SimServer:
         if stream is not None:
             self._write((stream.name, subject, reply, data, headers))
         elif not heard and reply:
-            self.deliver(reply, reply, "", b"", {"Status": "503"})
+            self.deliver(reply, reply, "", b"", {"Status": "503", "Description": f"\nNats-Subject: {subject}"})
 
     def _home(self, subject: str) -> Stream | None:
         if subject not in self._homes:

@@ -172,6 +172,8 @@ class Api:
         stream, asked = self._stream(rest), msgspec.json.decode(body)
         if stream.config["deny_delete"]:
             raise Failure(500, 10109, "message delete not permitted")
+        if asked["seq"] > stream.last_seq:
+            raise Failure(500, 10057, "stream store EOF")
         if not stream.remove(asked["seq"]):
             raise Failure(400, 10057, f"sequence {asked['seq']} not found")
         return {"success": True}
@@ -221,9 +223,9 @@ class Api:
             return found.info()
         if action == "update":
             raise Failure(400, 10149, "consumer does not exist")
-        self._check(stream, config, besides=name)
         if 0 < stream.config["max_consumers"] <= len(stream.consumers):
             raise Failure(400, 10026, "maximum consumers limit reached")
+        self._check(stream, config, besides=name)
         return self._server.add_consumer(stream, name, config).info()
 
     def _check(self, stream: Stream, config: Answer, *, besides: str) -> None:

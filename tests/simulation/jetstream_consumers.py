@@ -58,7 +58,7 @@ class Consumer:
         self.deleted = False
         self.next_seq = self._start_seq()
         self.consumer_seq = 0
-        self.delivered_seq = self.ack_floor_consumer = 0
+        self.ack_floor_consumer = 0
         self.ack_floor_stream = self.next_seq - 1
         self.waiting: deque[_Request] = deque()
         self.pending: dict[int, _Pending] = {}
@@ -74,7 +74,6 @@ class Consumer:
         self._flow_most = FLOW_BYTES_FIRST if config.get("flow_control") else 0
         self._flow_id = ""
         self._flow_size = 0
-        self._scan_seq = self.next_seq
         if self.is_push:
             self._arm_beat()
             self.interest_changed()
@@ -117,7 +116,7 @@ class Consumer:
             "name": self.name,
             "created": self.server.time_of(self.created_ns),
             "config": self.config,
-            "delivered": {"consumer_seq": self.consumer_seq, "stream_seq": self.delivered_seq},
+            "delivered": {"consumer_seq": self.consumer_seq, "stream_seq": self.next_seq - 1},
             "ack_floor": {"consumer_seq": self.ack_floor_consumer, "stream_seq": self.ack_floor_stream},
             "num_ack_pending": len(self.pending),
             "num_redelivered": len(self.counts),
@@ -204,21 +203,20 @@ class Consumer:
         if self.max_ack_pending > 0 and len(self.pending) >= self.max_ack_pending:
             return None
         stream = self.stream
-        seq = max(self.next_seq, self._scan_seq, stream.first_seq)
+        seq = max(self.next_seq, stream.first_seq)
         while seq <= stream.last_seq:
             message = stream.messages.get(seq)
             seq += 1
             if message is not None and self.filter.takes(message.subject):
-                self.next_seq = self._scan_seq = seq
+                self.next_seq = seq
                 self.unseen -= 1
                 return message
-        self._scan_seq = seq
+        self.next_seq = max(self.next_seq, seq)
         return None
 
     def _deliver(self, message: Message, request: _Request | None) -> None:
         now_s = self.server.loop.time()
         self.consumer_seq += 1
-        self.delivered_seq = max(self.delivered_seq, message.seq)
         count = self.counts.get(message.seq, 1)
         reply = f"$JS.ACK.{self.stream.name}.{self.name}.{count}.{message.seq}.{self.consumer_seq}.{message.at_ns}.{self.unseen}"
         if self.acks:

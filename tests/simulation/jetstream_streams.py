@@ -159,7 +159,7 @@ class Stream:
     def store(self, subject: str, data: bytes, headers: Headers | None, now_ns: int) -> Stored:
         """Store a message. Raises Failure."""
         config = self.config
-        header_bytes = 0 if not headers else 14 + sum(len(key) + len(value) + 4 for key, value in headers.items())
+        header_bytes = 0 if not headers else 12 + sum(len(key) + len(value) + 4 for key, value in headers.items())
         if 0 <= config["max_msg_size"] < len(data) + header_bytes:
             raise Failure(400, 10054, "message size exceeds maximum allowed")
         message_id = None
