@@ -40,6 +40,23 @@ class NodeRegistered(_Event, tag="node-registered", frozen=True):
     node: Node
 
 
+class RecordedHead(Struct, frozen=True):
+    """The newest ledger message of a project at some moment, and the SHA-256 of its stored body."""
+
+    project: str
+    seq: int
+    sha256: str
+
+
+class HeadsRecorded(_Event, tag="heads-recorded", frozen=True):
+    """The newest message of each project whose ledger went on since the last record, by name; in `plane` alone.
+
+    Where the ledger does not hold one of them any more, acknowledged decisions were lost or changed.
+    """
+
+    heads: tuple[RecordedHead, ...]
+
+
 class NodeCordonChanged(_Event, tag="node-cordon-changed", frozen=True):
     """A node takes no new work, or takes it again; one that is drained gives its orchestrations to other nodes."""
 
@@ -437,6 +454,7 @@ class ActionFailed(_Event, tag="action-failed", frozen=True):
 
 Event = (
     FlagChanged
+    | HeadsRecorded
     | NodeRegistered
     | NodeCordonChanged
     | ProjectAdded

@@ -49,6 +49,8 @@ class Aggregate(Struct, frozen=True):
     nodes: HashTrieMap[str, Node] = HashTrieMap()
     flags: HashTrieMap[str, bool] = HashTrieMap()
     flag_changes: HashTrieMap[str, FlagChange] = HashTrieMap()
+    heads: HashTrieMap[str, e.RecordedHead] = HashTrieMap()
+    """In `plane`: the newest recorded head of each project."""
 
 
 def evolve_action(state: Aggregate, decision: Decision, position: Position | None) -> Aggregate:
@@ -77,6 +79,8 @@ def evolve(state: Aggregate, event: e.Event, at: datetime, because: str | None, 
         case e.FlagChanged():
             changes = state.flag_changes if because is None else state.flag_changes.insert(event.flag, FlagChange(because, event.previous))
             return replace(state, flags=state.flags.insert(event.flag, event.on), flag_changes=changes)
+        case e.HeadsRecorded():
+            return replace(state, heads=state.heads.update({head.project: head for head in event.heads}))
         case e.NodeRegistered():
             return replace(state, nodes=state.nodes.insert(event.node.id, event.node))
         case e.NodeCordonChanged():

@@ -207,6 +207,7 @@ def _launched(event: e.OrchestrationLaunched) -> str:
 
 SENTENCES: dict[type[Struct], Callable[[Any], str]] = {
     e.FlagChanged: lambda event: f"flag {event.flag} turned {'on' if event.on else 'off'}",
+    e.HeadsRecorded: lambda event: f"heads of {_count(len(event.heads), 'project')} recorded",
     e.NodeRegistered: lambda event: f"node {event.node.id} registered with capacity {event.node.capacity}",
     e.NodeCordonChanged: lambda event: f"node {event.node} {'takes no new work' if event.cordoned else 'takes work again'}",
     e.ProjectAdded: lambda event: f"project {event.project.id} added: {event.project.repo}",

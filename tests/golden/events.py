@@ -33,6 +33,7 @@ POLICY = Policy(
 
 EVENTS: tuple[e.Event, ...] = (
     e.FlagChanged(flag="require_reason", on=True, previous=True),
+    e.HeadsRecorded(heads=(e.RecordedHead(SHOP, 418, "5b" * 32),)),
     e.NodeRegistered(Node(id=NodeId(NODE), labels={"os": "linux"}, capacity=4, agents=AGENTS, cordoned=True, registered_at=AT, draining=True)),
     e.NodeCordonChanged(node=NODE, cordoned=True, draining=True),
     e.ProjectAdded(Project(id=ProjectId(SHOP), name="The shop", repo="/srv/git/shop", default_branch="trunk", check="make test", created_at=AT)),
