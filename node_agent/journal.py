@@ -5,6 +5,7 @@ Owns one append-only file of JSON lines under the node's data folder. Rewritten 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -32,6 +33,7 @@ class Journal:
         self._fd: int | None = None
         self._written = 0
         self._synced = 0
+        self._failed: OSError | None = None
         self._lock = anyio.Lock()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,16 +70,28 @@ class Journal:
         return os.open(path, os.O_WRONLY | os.O_APPEND)
 
     async def append(self, entry: Entry, *, sync: bool = True) -> None:
-        """Take an entry; with `sync` it is on disk when this returns. Concurrent callers share one sync. Raises OSError."""
+        """Take an entry; with `sync` it is on disk when this returns. Concurrent callers share one sync.
+
+        Raises OSError: the entry is not taken, and neither is any after it, until the journal is opened anew.
+        """
+        if self._fd is not None:
+            self._write(_encoder.encode(entry) + b"\n")
         self.book.apply(entry)
-        if self._fd is None:
-            return
-        data = _encoder.encode(entry) + b"\n"
-        if os.write(self._fd, data) != len(data):
-            raise OSError(f"{self._path}: the disk took only a part of an entry")
-        self._written += 1
-        if sync:
+        if self._fd is not None and sync:
             await self._sync(self._written)
+
+    def _write(self, data: bytes) -> None:
+        assert self._fd is not None
+        if self._failed is not None:
+            raise OSError(self._failed.errno, f"{self._path} took no entry since: {self._failed}")
+        try:
+            if os.write(self._fd, data) != len(data):
+                # whatever came behind the torn entry would be read as one line with it, and lost
+                raise OSError(errno.ENOSPC, "the disk took only a part of an entry")
+        except OSError as error:
+            self._failed = error
+            raise
+        self._written += 1
 
     async def _sync(self, position: int) -> None:
         async with self._lock:
@@ -85,7 +99,11 @@ class Journal:
             if self._synced >= position or fd is None:
                 return
             upto = self._written
-            await host.sync(fd)
+            try:
+                await host.sync(fd)
+            except OSError as error:
+                self._failed = error  # the kernel says it once, and takes what it could not write for written
+                raise
             self._synced = upto
 
     def close(self) -> None:

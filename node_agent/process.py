@@ -137,7 +137,12 @@ async def find(run: RunDir) -> ProcessId | None:
 
 
 async def ending(run: RunDir, process: ProcessId | None) -> Exit | None:
-    """Return how a run ended, when nothing of it is left; None when its shim went away without a word."""
+    """Return how a run ended, when nothing of it is left; None when its shim went away without a word, or the machine went down since.
+
+    The word of a shim is on disk before the files that its agent wrote: after a power cut these may be empty, and no evidence.
+    """
+    if process is not None and process.kernel_boot != shim.kernel_boot():
+        return None
     if process is not None and read_exit(run) is None:
         await wait_gone(process)
     found = read_exit(run)

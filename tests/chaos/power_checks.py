@@ -17,6 +17,7 @@ from bus.connection import ApiFailure, Bus
 from bus.reader import Reader, stream_state
 from bus_schemas import codec, subjects
 from bus_schemas.decisions import CommandCause, Decision
+from bus_schemas.reasons import Reason
 from bus_schemas.reports import Ended, Report, Withdrawn
 from node_agent.attempt import Book, Entry
 from tests.chaos.power_load import Asked
@@ -38,7 +39,8 @@ async def found_on(bus: Bus) -> Found:
     """Read the ledger and the reports from the streams themselves; a stream that is gone holds nothing."""
     decided: dict[tuple[str, str], list[str]] = {}
     for decision in await _decisions(bus):
-        if isinstance(decision.cause, CommandCause) and decision.action is not None:
+        # the same key with another body is refused each time, which leaves the key with its first decision
+        if isinstance(decision.cause, CommandCause) and decision.action is not None and decision.action.reason_code != Reason.IDEMPOTENCY_MISMATCH:
             decided.setdefault((decision.cause.project, decision.cause.key), []).append(decision.action.id)
     return Found(decided, await _reports(bus))
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import uuid
 from pathlib import Path
 
 import anyio
@@ -18,10 +19,23 @@ from bus.bootstrap import Sync, ensure_all
 from bus.connection import Bus, connect
 from bus.embedded import EmbeddedServer, free_port
 from tests.chaos.disk import LoopDisk
-from tests.chaos.services import Service
+from tests.chaos.services import QD, Service
 
 NODE = "n1"
 GONE_S = 10.0
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+class BootedService(Service):
+    """A service whose kernel says that it was booted anew each time it starts, as one does after a power cut."""
+
+    def start(self) -> None:
+        boot = self.log.with_suffix(".boot")
+        boot.write_text(f"{uuid.uuid4()}\n")
+        script = 'mount --bind "$0" "$1" && shift && exec "$@"'
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(boot), BOOT_ID, QD, "serve", *self.arguments]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 class Plane:
@@ -44,7 +58,7 @@ class Plane:
     def _service(self, folder: Path, name: str, arguments: list[str]) -> Service:
         environment = {**os.environ, "QD_STATE_DIR": str(self._state), "NO_COLOR": "1"}
         shared = ["--data", str(self.data(name)), "--server", self.server.url, "--token-file", str(self.server.token_file)]
-        return Service(name, [*arguments, *shared], environment, folder / f"{name}.log")
+        return BootedService(name, [*arguments, *shared], environment, folder / f"{name}.log")
 
     @property
     def services(self) -> list[Service]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 from pathlib import Path
 
 import anyio
@@ -96,3 +97,29 @@ async def test_a_journal_without_a_file_keeps_its_book() -> None:
     await journal.append(taken(1))
     assert key_of(taken(1).order) in journal.book.open
     journal.close()
+
+
+async def test_after_a_write_that_failed_nothing_more_is_taken_until_it_is_opened_anew(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    journal = Journal(path)
+    await journal.append(taken(1))
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, most))  # a disk with room for ten more bytes
+    try:
+        with pytest.raises(OSError, match="only a part"):
+            await journal.append(taken(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    # what was not written down is not known either: nobody acts on it
+    assert not journal.book.knows(key_of(taken(2).order))
+    with pytest.raises(OSError, match="took no entry since"):
+        await journal.append(Spawning(key_of(taken(1).order), "c0ffee", AT))
+    journal.close()
+
+    again = Journal(path)
+    assert list(again.book.open) == [key_of(taken(1).order)]
+    await again.append(Spawning(key_of(taken(1).order), "c0ffee", AT))
+    again.close()
+    last = Journal(path)
+    assert last.book.open[key_of(taken(1).order)].spawning is not None
+    last.close()
