@@ -15,13 +15,15 @@ from bus_schemas import codec
 from bus_schemas.commands import Command, CommandEnvelope
 from bus_schemas.decisions import CommandCause, Decision, LedgerMessage, Receipt, TimerCause
 from bus_schemas.events import RunDispatched
-from bus_schemas.ids import PLANE
+from bus_schemas.ids import PLANE, orchestration_of
 from bus_schemas.reasons import Reason
 from bus_schemas.reports import Beat, Report
 from bus_schemas.subjects import CommandSubject, ReportSubject
 from controller import decide
 from controller.draft import Context, preview, refused
+from controller.heads import decide_heads
 from controller.idempotency import Known
+from controller.leases import Duty, decide_duty
 from controller.ledger import BATCH_BYTES_MAX, BATCH_DECISIONS_MAX, Ledger
 from controller.orchestration import NOT_STARTED
 from controller.project import Aggregate, fold_decision, settled
@@ -52,11 +54,21 @@ class BeatItem(NamedTuple):
     beat: Beat
 
 
+class DutyItem(NamedTuple):
+    """Something that the controller has noticed by itself."""
+
+    duty: Duty
+
+
+class HeadsItem(NamedTuple):
+    """The time to record which heads have changed."""
+
+
 class FirstItem(NamedTuple):
     """The duties of a controller that has just become active."""
 
 
-Item = CommandItem | ReportItem | BeatItem | FirstItem
+Item = CommandItem | ReportItem | BeatItem | DutyItem | HeadsItem | FirstItem
 
 
 class Answer(Struct, frozen=True):
@@ -92,8 +104,8 @@ class Batch:
         self.context = msgspec.structs.replace(context, plane=self.context.plane)
 
     def rebase(self, message: LedgerMessage, seq: int) -> None:
-        """Take in that the batch before is stored: its receipts have their positions now."""
-        self.state = settled(self.state, message, seq)
+        """Take in that the batch before is stored: its receipts have their positions now, and what ended may have left the memory."""
+        self.state = self.ledger.cleared(settled(self.state, message, seq))
 
     def add(self, decision: Decision) -> None:
         """Add a decision and apply it to the overlay."""
@@ -119,6 +131,10 @@ class Batch:
                 self._report(item)
             case BeatItem():
                 self._decided(item, decide.decide_beat(self.state, item.beat, self.context))
+            case DutyItem():
+                self._decided(item, decide_duty(self.state, item.duty, self.context))
+            case HeadsItem():
+                self._decided(item, decide_heads(self.state, self.ledger.heads, self.context.now))
             case FirstItem():
                 self._decided(item, decide.decide_first_flags(self.state, self.context))
 
@@ -128,6 +144,7 @@ class Batch:
         self.answers.append(Answer(item))
 
     def _report(self, item: ReportItem) -> None:
+        self.state = self.ledger.with_orchestration(self.state, orchestration_of(item.subject.run))
         decided = decide_report(self.state, item.subject, item.report, item.delivery.stored_at, self.context)
         match decided:
             case Unbelieved():
@@ -143,6 +160,9 @@ class Batch:
             self.answers.append(Answer(item, reroute=home))
             return
         cause = self._cause(item)
+        about = getattr(item.command, "orchestration", None)
+        if isinstance(about, str):
+            self.state = self.ledger.with_orchestration(self.state, about)
         if item.envelope.dry_run:
             decision = decide.decide_command(self.state, cause, item.command, self.context)
             self.answers.append(Answer(item, receipt=preview(self.state, decision)))

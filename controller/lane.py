@@ -23,7 +23,7 @@ from bus.errors import Conflict
 from bus.failpoint import failpoint
 from bus_schemas.decisions import LedgerMessage
 from bus_schemas.events import RunDispatched
-from controller.batch import Batch, CommandItem, Item, ReportItem
+from controller.batch import Batch, CommandItem, DutyItem, Item, ReportItem
 from controller.draft import Context
 from controller.ledger import Ledger
 
@@ -59,7 +59,7 @@ class Lane:
 
     def put(self, item: Item) -> None:
         """Queue an item; control commands and reports go before launches."""
-        urgent = isinstance(item, ReportItem) or (isinstance(item, CommandItem) and item.subject.control_lane)
+        urgent = isinstance(item, ReportItem | DutyItem) or (isinstance(item, CommandItem) and item.subject.control_lane)
         (self._urgent if urgent else self._waiting).append(item)
         self._arrived.set()
 
@@ -78,7 +78,7 @@ class Lane:
         flight: _Flight | None = None
         try:
             while True:
-                if flight is None and (not len(self) or self.project in self._ledger.stopped):
+                if flight is None and (not len(self) or self._ledger.is_stopped(self.project)):
                     self._arrived.clear()
                     await self._arrived.wait()
                     continue

@@ -1,4 +1,4 @@
-"""The ledger: the fold of every project in memory, and the one way to append to it.
+"""The ledger: the fold of every project, what is live in memory and what has ended in the index, and the one way to append to it.
 
 Owns the LEDGER stream's write side. One append is one compare-and-set on one subject; after an unknown outcome the
 ledger itself is asked whether our batch is there, and only then is it tried again.
@@ -7,8 +7,7 @@ ledger itself is asked whether our batch is there, and only then is it tried aga
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 import msgspec
@@ -20,10 +19,14 @@ from bus.errors import Conflict, Rejected, Unavailable
 from bus.failpoint import failpoint
 from bus.reader import Reader, stream_state
 from bus_schemas import codec, subjects
-from bus_schemas.decisions import CORE_VERSION, Decision, LedgerMessage
-from bus_schemas.ids import PLANE
+from bus_schemas.decisions import CORE_VERSION, Decision, LedgerMessage, Receipt
+from bus_schemas.ids import PLANE, project_of
+from controller import index_check
 from controller.idempotency import KeyIndex
+from controller.index import WRITE_EVERY_S, Index
+from controller.orchestration import Orchestration
 from controller.project import Aggregate, fold, settled
+from controller.shelf import Head, Place, Unusable
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +35,6 @@ BATCH_BYTES_MAX = 512 * 1024
 BATCH_DECISIONS_MAX = 512
 RETRY_S = 0.1
 REJECTED_RETRY_S = 2.0
-
-
-class Head(NamedTuple):
-    """The newest message of a subject: its sequence and the hash of its body."""
-
-    seq: int
-    sha256: str
 
 
 class _Frame(Struct, frozen=True):
@@ -61,12 +57,15 @@ NO_HEAD = Head(0, codec.ZERO_HASH)
 class Ledger:
     """State of all projects as of `position_seq`, with their heads and the key index."""
 
-    def __init__(self, bus: Bus, owner: str) -> None:
-        """Start empty; `catch_up` folds what is stored."""
+    def __init__(self, bus: Bus, owner: str, index: Index | None = None) -> None:
+        """Start empty; `catch_up` folds what is stored. With an index, `start` takes what it has and `keep_index` writes it on."""
         self._bus, self._owner = bus, owner
+        self.index = index
+        self._writing = anyio.Lock()
+        self._is_alarmed = False
         self.states: dict[str, Aggregate] = {PLANE: Aggregate(PLANE)}
         self.heads: dict[str, Head] = {}
-        self.keys = KeyIndex()
+        self.keys = KeyIndex(None if index is None else index.find_key)
         self.position_seq = 0
         self.stopped: dict[str, str] = {}
         self.on_foreign: Callable[[LedgerMessage], None] | None = None
@@ -85,11 +84,99 @@ class Ledger:
         """Return a project's newest message."""
         return self.heads.get(project, NO_HEAD)
 
+    def is_stopped(self, project: str) -> bool:
+        """Return whether nothing may be decided on a project, because its ledger cannot be trusted."""
+        return self._is_alarmed or project in self.stopped
+
+    # ── what has ended ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def orchestration(self, name: str) -> Orchestration | None:
+        """Return an orchestration, live or ended, or None. Raises BadId, Unusable."""
+        o = self.state(project_of(name)).orchestrations.get(name)
+        return o if o is not None or self.index is None else self.index.shelf.orchestration(name)
+
+    def receipt(self, action: str) -> tuple[Receipt, str] | None:
+        """Return the receipt of an action and the id of its command, or None. Raises BadId, Unusable."""
+        state = self.state(project_of(action))
+        receipt = state.actions.get(action)
+        if receipt is not None:
+            return receipt, state.commands.get(action) or ""
+        return None if self.index is None else self.index.shelf.receipt(action)
+
+    def with_orchestration(self, state: Aggregate, name: str) -> Aggregate:
+        """Return a state with an orchestration that is to be decided on, if there is one of this name. Raises Unusable."""
+        return state if self.index is None else self.index.with_orchestration(state, name)
+
+    def cleared(self, state: Aggregate) -> Aggregate:
+        """Return a state that was built on an older one, without what has left the memory since."""
+        return state if self.index is None else self.index.cleared(state)
+
+    # ── the index ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        """Take what the index has, if it is of this ledger. Raises Unavailable, ApiFailure."""
+        if self.index is None:
+            return
+        stored = await stream_state(self._bus, subjects.LEDGER)
+        try:
+            place, states = self.index.shelf.place(), self.index.shelf.load()
+        except Unusable as error:
+            self.index.replace_shelf(str(error))
+            place, states = self.index.shelf.place(), self.index.shelf.load()
+        difference = await index_check.compared(self._bus, stored, place)
+        self.index.created = stored.created.isoformat()
+        self.states, self.heads, self.position_seq = states, dict(place.heads), place.seq
+        if difference.whole is None and not difference.projects:
+            log.info("the index %s knows the ledger up to %d of %d", self.index.shelf.path, place.seq, stored.last_seq)
+            return
+        self._alarm(difference)
+
+    def _alarm(self, difference: index_check.Difference) -> None:
+        """Stop what the ledger has lost; the rest goes on from the newest message that is still the same."""
+        assert self.index is not None
+        accept = f"To accept the ledger as it is, stop the controller and delete {self.index.shelf.path}"
+        if difference.whole is not None:
+            self._is_alarmed = True
+            for project in {PLANE, *self.states}:
+                self._stop(project, f"{difference.projects.get(project) or difference.whole}. {accept}")
+            return
+        for project, why in difference.projects.items():
+            self._stop(project, f"{why}. {accept}")
+        self.position_seq = max((head.seq for project, head in self.heads.items() if project not in self.stopped), default=0)
+
+    async def keep_index(self) -> None:
+        """Write to the index what is new, for ever."""
+        while self.index is not None:
+            with anyio.move_on_after(WRITE_EVERY_S):
+                await self.index.arrived.wait()
+            await self.write_index()
+
+    async def write_index(self) -> None:
+        """Write to the index what is not there yet, and let go of what has ended. Never waited for on the way of a decision."""
+        index = self.index
+        if index is None or self._is_alarmed or index.shelf.failed is not None:
+            return
+        async with self._writing:
+            index.arrived = anyio.Event()
+            place = Place(index.created, self.position_seq, dict(self.heads))
+            if await index.write(self.states, self.keys.hand_over(), place):
+                self.keys.written()
+            else:
+                self.keys.not_written()
+
+    async def close(self) -> None:
+        """Write what came last, and close the index."""
+        if self.index is not None:
+            await self.write_index()
+            self.index.close()
+
+    # ── folding ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
     async def catch_up(self) -> int:
         """Fold everything stored up to now; return how many messages that were. Raises Unavailable."""
         last_seq = (await stream_state(self._bus, subjects.LEDGER)).last_seq
         count = 0
-        if last_seq <= self.position_seq:
+        if last_seq <= self.position_seq or self._is_alarmed:
             return 0
         reader = Reader(self._bus, subjects.LEDGER, ("qd.ledger.*",), self.position_seq + 1)
         batches = reader.batches()
@@ -98,6 +185,8 @@ class Ledger:
                 for stored in batch:
                     self.fold_stored(stored)
                     count += 1
+                    if self.index is not None and self.index.is_full:
+                        await self.write_index()
                 if self.position_seq >= last_seq:
                     break
         finally:
@@ -131,8 +220,17 @@ class Ledger:
         if message.prev != head.sha256:
             self._stop(project, f"ledger message {stored.seq} does not follow {head.seq}: the chain of hashes is broken")
             return None
-        self._take(fold(self.state(project), message, stored.seq), message, stored.seq, codec.body_sha256(stored.data))
+        state = self.state(project)
+        if self.index is not None:
+            state = self.index.with_all_of(state, message)
+        self._take(fold(state, message, stored.seq), message, stored.seq, codec.body_sha256(stored.data))
         return message
+
+    def stop(self, reasons: Mapping[str, str]) -> None:
+        """Stop these projects, each for its reason; one that is stopped keeps its first reason."""
+        for project, reason in reasons.items():
+            if project not in self.stopped:
+                self._stop(project, reason)
 
     def _stop(self, project: str, reason: str) -> None:
         # loudly, and only this project: what does not follow from its ledger must not be decided on
@@ -140,10 +238,12 @@ class Ledger:
         self.stopped[project] = reason
 
     def _take(self, state: Aggregate, message: LedgerMessage, seq: int, sha256: str) -> None:
-        self.states[message.project] = state
+        self.states[message.project] = self.cleared(state)
         self.heads[message.project] = Head(seq, sha256)
         self.keys.add(message)
         self.position_seq = max(self.position_seq, seq)
+        if self.index is not None:
+            self.index.note(message)
 
     async def append(
         self, project: str, decisions: Sequence[Decision], encoded: list[msgspec.Raw], after: Aggregate, plane_seq: int

@@ -1,7 +1,8 @@
 """An orchestration as it stands: its phases, tasks, runs, holds and open actions, and how each event changes it. Pure.
 
-These are small frozen values. Everything that is asked of an orchestration alone (which runs are open, which tasks are
-ready) is answered here; what comes next is decided in `controller.progress`.
+These are small frozen values, without cycles, so the garbage collector need not look at them. Everything that is asked of an
+orchestration alone (which runs are open, which tasks are ready) is answered here; what comes next is decided in
+`controller.progress`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ UNSTARTED_MAX = 3
 """Attempts that ended before a process started do not count as attempts; after this many in a row a run is given up all the same."""
 
 
-class Hold(Struct, frozen=True):
+class Hold(Struct, frozen=True, array_like=True, gc=False):
     """Why an orchestration does not move."""
 
     kind: HoldKind
@@ -40,7 +41,7 @@ class Hold(Struct, frozen=True):
     until: datetime | None = None
 
 
-class Gate(Struct, frozen=True):
+class Gate(Struct, frozen=True, array_like=True, gc=False):
     """What a human is to judge."""
 
     kind: GateKind
@@ -49,7 +50,7 @@ class Gate(Struct, frozen=True):
     since: datetime
 
 
-class PolicyRevision(Struct, frozen=True):
+class PolicyRevision(Struct, frozen=True, array_like=True, gc=False):
     """A revision of the active policy, and the action that made it."""
 
     revision: int
@@ -59,14 +60,14 @@ class PolicyRevision(Struct, frozen=True):
     changed: tuple[str, ...] = ()
 
 
-class OpenAction(Struct, frozen=True):
+class OpenAction(Struct, frozen=True, array_like=True, gc=False):
     """An accepted action whose outcome is still to come; `type` is the command's."""
 
     id: str
     type: str
 
 
-class Task(Struct, frozen=True):
+class Task(Struct, frozen=True, array_like=True, gc=False):
     """A task. `contains` are commits that its own newest commit is known to contain; `order` is its place."""
 
     number: int
@@ -86,7 +87,7 @@ class Task(Struct, frozen=True):
     reason_code: str | None = None
 
 
-class VerdictOf(Struct, frozen=True):
+class VerdictOf(Struct, frozen=True, array_like=True, gc=False):
     """What one reviewer said of a phase."""
 
     reviewer: str
@@ -94,7 +95,7 @@ class VerdictOf(Struct, frozen=True):
     findings: tuple[Finding, ...]
 
 
-class Phase(Struct, frozen=True):
+class Phase(Struct, frozen=True, array_like=True, gc=False):
     """A phase. `base` is the commit it started from; `issues` are what the next plan must answer."""
 
     id: str
@@ -112,7 +113,7 @@ class Phase(Struct, frozen=True):
         return next((task for task in self.tasks if task.number == number), None)
 
 
-class Run(Struct, frozen=True):
+class Run(Struct, frozen=True, array_like=True, gc=False):
     """A run by its newest attempt. `sent` keeps (nonce, node) of every attempt, so that an old report is known for what it is.
 
     `counted` are attempts whose process started, `unstarted` those in a row that ended before; `held` says that it was
@@ -159,7 +160,7 @@ class Run(Struct, frozen=True):
         return self.status in OPEN_RUN
 
 
-class Orchestration(Struct, frozen=True):
+class Orchestration(Struct, frozen=True, array_like=True, gc=False):
     """One launch of a design. `heads` are the newest commits of the accepted work: what the next run starts from."""
 
     id: str

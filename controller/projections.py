@@ -29,7 +29,7 @@ def project(entity: Project, state: Aggregate) -> views.ProjectView:
         check=entity.check,
         designs=len(state.designs),
         tickets=len(state.tickets),
-        orchestrations=len(state.orchestrations),
+        orchestrations=state.orchestration_count,
         live=len(state.live_slugs),
         created_at=entity.created_at,
     )
@@ -182,4 +182,5 @@ def node(entity: Node, beat: Beat | None, online: bool, seen_at: datetime | None
         running=running,
         last_seen=seen_at,
         registered_at=entity.registered_at,
+        draining=entity.draining,
     )

@@ -1,10 +1,15 @@
-"""Queries about live state, answered from the fold. Reads only; every answer carries the ledger position it is true for."""
+"""Queries about the state, answered from the fold: what is live from memory, what has ended from the index.
+
+Reads only; every answer carries the ledger position it is true for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import heapq
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import anyio
 import msgspec
@@ -16,7 +21,7 @@ from bus.errors import Unavailable
 from bus.reader import stream_state
 from bus.request import QueryFailed, QueryHandler
 from bus_schemas import ids, subjects, views
-from bus_schemas.decisions import Position
+from bus_schemas.decisions import Position, Receipt
 from bus_schemas.entities import Flag
 from bus_schemas.reasons import Reason
 from controller import projections
@@ -25,7 +30,13 @@ from controller.ledger import Ledger
 from controller.orchestration import Orchestration
 from controller.presence import Presence
 from controller.project import Aggregate
+from controller.shelf import Filter
+from controller.shelf_codec import microseconds
 from controller.work_orders import order_of
+
+T = TypeVar("T")
+Place = tuple[int, Any]
+"""Where a thing stands in a list, newest first: the moment in microseconds, and what orders those of the same one."""
 
 LIMIT_DEFAULT, LIMIT_MAX = 100, 1000
 MIN_SEQ_WAIT_S = 10.0
@@ -108,19 +119,40 @@ class Queries:
             raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no project {name}")
         return [self._ledger.state(name)]
 
-    def _find(self, params: dict[str, Any]) -> tuple[Aggregate, Orchestration]:
+    def _find(self, params: dict[str, Any]) -> Orchestration:
         name = "id" if "id" in params else "orchestration"
         orchestration = ids.orchestration_id(self._text(params, name))
-        state = self._ledger.state(ids.project_of(orchestration))
-        o = state.orchestrations.get(orchestration)
+        o = self._ledger.orchestration(orchestration)
         if o is None:
             raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no orchestration {orchestration}")
-        return state, o
+        return o
+
+    def _place(self, at: datetime, id_: str) -> Place:
+        index = self._ledger.index
+        return microseconds(at), projections.number(id_) if index is None else index.shelf.rank(id_)
+
+    def _place_of_orchestration(self, o: Orchestration) -> Place:
+        return self._place(o.created_at, o.id)
+
+    def _place_of_receipt(self, receipt: Receipt) -> Place:
+        return self._place(receipt.received_at, receipt.action)
+
+    @staticmethod
+    def _limit(params: dict[str, Any]) -> int:
+        return min(LIMIT_MAX, max(1, int(params.get("limit") or LIMIT_DEFAULT)))
+
+    @staticmethod
+    def _newest(live: Iterable[T], ended: Iterator[T] | None, place: Callable[[T], Place], after: Place | None, count: int) -> list[T]:
+        """Return the newest things behind `after`: those in memory, and those in the index, which come in this order already."""
+        found = heapq.nlargest(count, (thing for thing in live if after is None or place(thing) < after), key=place)
+        if ended is None:
+            return found
+        return list(islice(heapq.merge(found, islice(ended, count), key=place, reverse=True), count))
 
     @staticmethod
     def _page(items: Iterable[Any], params: dict[str, Any], key: Callable[[Any], str]) -> dict[str, Any]:
         """Return one page of items, newest first; `after` is the id that the page before ended with."""
-        limit = min(LIMIT_MAX, max(1, int(params.get("limit") or LIMIT_DEFAULT)))
+        limit = Queries._limit(params)
         found = list(items)
         after = params.get("after")
         if after is not None:
@@ -173,24 +205,37 @@ class Queries:
         return projections.ticket(ticket, body=True, comments=state.comments.get(ticket_id, ()))
 
     def _orchestrations(self, params: dict[str, Any]) -> Any:
-        wanted = params.get("status")
-        found = [o for state in self._states(params) for o in state.orchestrations.values() if wanted is None or o.status == wanted]
-        found.sort(key=lambda o: (o.created_at, projections.number(o.id)), reverse=True)
-        page = self._page(found, params, lambda o: o.id)
-        return {**page, "items": [projections.orchestration(o, self._position) for o in page["items"]]}
+        wanted, states, limit = params.get("status"), self._states(params), self._limit(params)
+        after = None
+        if params.get("after") is not None:
+            last = self._ledger.orchestration(ids.orchestration_id(params["after"]))
+            if last is None:
+                return {"items": [], "next": None}
+            after = self._place_of_orchestration(last)
+        live = (o for state in states for o in state.orchestrations.values() if wanted is None or o.status == wanted)
+        found = self._newest(live, self._ended_orchestrations(params, after), self._place_of_orchestration, after, limit + 1)
+        items = [projections.orchestration(o, self._position) for o in found[:limit]]
+        return {"items": items, "next": items[-1].id if len(found) > limit else None}
+
+    def _ended_orchestrations(self, params: dict[str, Any], after: Place | None) -> Iterator[Orchestration] | None:
+        index = self._ledger.index
+        if index is None:
+            return None
+        stored = index.shelf.orchestrations(Filter(params.get("project"), params.get("status")), after)
+        return (o for o in stored if o.id not in self._ledger.state(o.project).orchestrations)
 
     def _orchestration(self, params: dict[str, Any]) -> Any:
-        _, o = self._find(params)
+        o = self._find(params)
         return projections.orchestration(o, self._position, whole=True)
 
     def _runs(self, params: dict[str, Any]) -> Any:
-        _, o = self._find(params)
+        o = self._find(params)
         return {"items": [projections.run(run) for run in o.runs], "next": None}
 
     def _order(self, params: dict[str, Any]) -> Any:
         run_id = ids.run_id(self._text(params, "run"))
         state = self._ledger.state(ids.project_of(run_id))
-        o = state.orchestrations.get(ids.orchestration_of(run_id))
+        o = self._ledger.orchestration(ids.orchestration_of(run_id))
         run = None if o is None else o.run(run_id)
         project = self._ledger.plane.projects.get(state.project)
         if o is None or run is None or project is None:
@@ -205,7 +250,7 @@ class Queries:
         return {"items": sorted(gates, key=lambda view: view.since), "next": None}
 
     def _gate(self, params: dict[str, Any]) -> Any:
-        _, o = self._find(params)
+        o = self._find(params)
         view = projections.gate(o)
         if view is None:
             raise QueryFailed(Reason.INVALID_STATE, f"{o.id} is {o.status} and waits at no gate")
@@ -215,30 +260,37 @@ class Queries:
         wanted, status, since = params.get("orchestration"), params.get("status"), params.get("since")
         if wanted is not None:
             params = {**params, "project": ids.project_of(ids.orchestration_id(wanted))}
-        since_at = None if since is None else msgspec.convert(since, datetime)
-        found = [
-            receipt
-            for state in self._states(params)
-            for receipt in state.actions.values()
-            if (wanted is None or receipt.orchestration == wanted)
-            and (status is None or receipt.status == status)
-            and (since_at is None or receipt.received_at >= since_at)
-        ]
-        found.sort(key=lambda receipt: (receipt.received_at, projections.number(receipt.action)), reverse=True)
-        return self._page(found, params, lambda receipt: receipt.action)
+        wanted_of = Filter(params.get("project"), status, wanted, None if since is None else msgspec.convert(since, datetime))
+        states, limit = self._states(params), self._limit(params)
+        after = None
+        if params.get("after") is not None:
+            last = self._ledger.receipt(ids.action_id(params["after"]))
+            if last is None:
+                return {"items": [], "next": None}
+            after = self._place_of_receipt(last[0])
+        live = (receipt for state in states for receipt in state.actions.values() if _fits(receipt, wanted_of))
+        found = self._newest(live, self._ended_receipts(wanted_of, after), self._place_of_receipt, after, limit + 1)
+        return {"items": found[:limit], "next": found[limit - 1].action if len(found) > limit else None}
+
+    def _ended_receipts(self, wanted: Filter, after: Place | None) -> Iterator[Receipt] | None:
+        index = self._ledger.index
+        if index is None:
+            return None
+        stored = index.shelf.receipts(wanted, after)
+        return (receipt for receipt in stored if receipt.action not in self._ledger.state(ids.project_of(receipt.action)).actions)
 
     def _action(self, params: dict[str, Any]) -> Any:
         if "id" in params:
             action = ids.action_id(self._text(params, "id"))
-            receipt = self._ledger.state(ids.project_of(action)).actions.get(action)
+            found = self._ledger.receipt(action)
         else:
             known: Known | None = self._ledger.keys.find(self._text(params, "project"), self._text(params, "key"))
             action = ids.ActionId("") if known is None else ids.ActionId(known.action)
-            receipt = None if known is None else self._ledger.state(known.ledger).actions.get(known.action)
-        if receipt is None:
+            found = None if known is None else self._ledger.receipt(known.action)
+        if found is None:
             raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no action {action or 'with this key'}")
         # `position` of an action is where its decision stands
-        return {**msgspec.to_builtins(receipt, builtin_types=(datetime,))}
+        return {**msgspec.to_builtins(found[0], builtin_types=(datetime,))}
 
     def _nodes(self, params: dict[str, Any]) -> Any:
         return {"items": [self._node_view(name) for name in sorted(self._ledger.plane.nodes)], "next": None}
@@ -271,9 +323,17 @@ class Queries:
             version=VERSION,
             position=self._position,
             projects=len(self._ledger.plane.projects),
-            orchestrations=sum(len(state.orchestrations) for state in states),
+            orchestrations=sum(state.orchestration_count for state in states),
             live=sum(len(state.live_slugs) for state in states),
             nodes_online=len(self._presence.online()),
             dead_letters=dead_letters,
             stopped_projects=dict(self._ledger.stopped),
         )
+
+
+def _fits(receipt: Receipt, wanted: Filter) -> bool:
+    return (
+        (wanted.orchestration is None or receipt.orchestration == wanted.orchestration)
+        and (wanted.status is None or receipt.status == wanted.status)
+        and (wanted.since is None or receipt.received_at >= wanted.since)
+    )

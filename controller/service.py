@@ -28,16 +28,22 @@ from bus_schemas.decisions import LedgerMessage, Receipt
 from bus_schemas.ids import PLANE, BadId
 from bus_schemas.reasons import Reason
 from bus_schemas.reports import Beat
-from controller.batch import Answer, Batch, BeatItem, CommandItem, FirstItem, ReportItem
+from controller import heads
+from controller.batch import Answer, Batch, BeatItem, CommandItem, DutyItem, FirstItem, HeadsItem, ReportItem
 from controller.config import ControllerConfig
 from controller.dispatch import Dispatcher
 from controller.draft import Context
+from controller.explanations import Explanations
+from controller.index import Index
 from controller.janitor import Janitor
 from controller.lane import Lane
+from controller.leases import Duty
 from controller.ledger import Ledger
 from controller.owner import Ownership
 from controller.presence import Presence
 from controller.queries import VERSION, Queries
+from controller.shelf import Unusable
+from controller.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +57,25 @@ FOLLOW_EVERY_S = 0.5
 async def serve(config: ControllerConfig, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
     """Be a controller until cancelled. Raises UnsafeSync, Denied, and ConnectionLost."""
     bus = await connect(config.server, f"controller {config.owner}", config.credentials, retry=True)
+    ledger = Ledger(bus, config.owner)
     try:
+        ledger = Ledger(bus, config.owner, Index.open(config.data, config.owner))
         sync = await _first_contact(bus, config.allow_unsafe_sync)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_watch_connection, bus)
-            controller = Controller(bus, config.owner, sync)
+            controller = Controller(bus, config.owner, sync, ledger)
             tasks.start_soon(controller.presence.follow, controller.on_beat)
             task_status.started()
+            await controller.start()
+            tasks.start_soon(ledger.keep_index)
             while True:
                 await controller.stand_by()
                 await controller.be_active()
+    except* Unusable as group:
+        raise ConnectionLost(f"the index: {group.exceptions[0]}") from group
     finally:
         with anyio.CancelScope(shield=True):
+            await ledger.close()
             await bus.close()
 
 
@@ -83,19 +96,30 @@ async def _watch_connection(bus: Bus) -> None:
 class Controller:
     """One controller process: its ledger, and, while it is active, its lanes and its dispatcher."""
 
-    def __init__(self, bus: Bus, owner: str, sync: Sync) -> None:
-        """Nothing is folded yet."""
+    def __init__(self, bus: Bus, owner: str, sync: Sync, ledger: Ledger | None = None) -> None:
+        """Nothing is folded yet. Without a ledger that has an index everything is kept in memory."""
         self.bus, self.owner, self.sync = bus, owner, sync
-        self.ledger = Ledger(bus, owner)
+        self.ledger = ledger or Ledger(bus, owner)
         self.presence = Presence(bus)
         self.active_since: datetime | None = None
         self._ownership = Ownership(bus, owner)
         self._lanes: dict[str, Lane] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
         self._dispatcher: Dispatcher | None = None
+        self._watch: Watch | None = None
         self._equipped: dict[str, int] = {}
         self._came_back = anyio.Event()
         bus.on_reconnect(self._on_reconnect)
+
+    async def start(self) -> None:
+        """Take what the index knows of the ledger."""
+        while True:
+            try:
+                await self.ledger.start()
+                return
+            except (Unavailable, ApiFailure) as error:
+                log.warning("the index cannot be compared with the ledger yet: %s", error)
+                await anyio.sleep(RETRY_S * 5)
 
     async def stand_by(self) -> None:
         """Fold the ledger as it grows; return when the lease is ours and everything is folded."""
@@ -106,6 +130,7 @@ class Controller:
         while True:
             try:
                 count = await self.ledger.catch_up()
+                self.ledger.stop(heads.lost(self.ledger.plane.heads, self.ledger.heads))
                 log.info("active as %s after folding %d more messages, up to %d", self.owner, count, self.ledger.position_seq)
                 return
             except (Unavailable, ApiFailure):
@@ -124,17 +149,23 @@ class Controller:
         queries = Queries(self.ledger, self.presence, self.owner, self.sync, self.bus)
         async with anyio.create_task_group() as tasks:
             self._tasks, self._lanes, self._equipped = tasks, {}, {}
+            if self.ledger.index is not None:
+                self.ledger.index.deciding = True
             self.active_since = queries.active_since = host.now()
             self._dispatcher = Dispatcher(self.bus, self.ledger, self.owner, tasks)
             self._dispatcher.rebuild()
-            self.ledger.on_foreign = self._dispatcher.observe
+            self._watch = Watch(self.ledger, self.presence, self._dispatcher, self._notice)
+            self.ledger.on_foreign = self._observe
             self._lane(PLANE).put(FirstItem())
             for beat in list(self.presence.beats.values()):
                 self.on_beat(beat)
-            service = QueryService(self.bus, "qd-controller", VERSION, queries.handlers())
+            explanations = Explanations(self.bus, self.ledger, self.presence, self._dispatcher)
+            service = QueryService(self.bus, "qd-controller", VERSION, {**queries.handlers(), **explanations.handlers()})
             tasks.start_soon(service.run)
             tasks.start_soon(Janitor(self.bus, self.ledger).run)
             tasks.start_soon(self._keep_memory_streams)
+            tasks.start_soon(self._record_heads)
+            tasks.start_soon(self._watch.run)
             tasks.start_soon(self._pull, subjects.CTL, self._on_command)
             tasks.start_soon(self._pull, subjects.REP, self._on_report)
             tasks.start_soon(self._pull, subjects.CMD, self._on_command)
@@ -144,8 +175,17 @@ class Controller:
                 tasks.cancel_scope.cancel()
             finally:
                 self.active_since, self._tasks, self.ledger.on_foreign = None, None, None
+                if self.ledger.index is not None:
+                    self.ledger.index.stop_deciding()
                 with anyio.CancelScope(shield=True):
                     await self._ownership.release()
+
+    async def _record_heads(self) -> None:
+        """Have what changed of the heads recorded, now and once a minute."""
+        while True:
+            for _ in range(heads.pages(self.ledger.plane.heads, self.ledger.heads)):
+                self._lane(PLANE).put(HeadsItem())
+            await anyio.sleep(heads.EVERY_S)
 
     async def _keep_memory_streams(self) -> None:
         """Make the streams that live in memory again whenever the server was restarted and has forgotten them."""
@@ -221,8 +261,9 @@ class Controller:
 
     def on_beat(self, beat: Beat) -> None:
         """Register a node that is new or describes itself differently, and make its consumers."""
-        if self._tasks is None:
+        if self._tasks is None or self._watch is None:
             return
+        self._watch.on_beat(beat)
         if self._equipped.get(beat.node) != beat.capacity:
             self._equipped[beat.node] = beat.capacity
             self._tasks.start_soon(self._equip, beat)
@@ -256,10 +297,18 @@ class Controller:
         assert self._dispatcher is not None
         return Context(now=now, seed=host.random_bytes(16), plane=self.ledger.plane, online=self.presence.online(), load=self._dispatcher.load)
 
-    async def _after(self, batch: Batch, message: LedgerMessage | None) -> None:
+    def _notice(self, project: str, duty: Duty) -> None:
+        self._lane(project).put(DutyItem(duty))
+
+    def _observe(self, message: LedgerMessage) -> None:
         assert self._dispatcher is not None
+        assert self._watch is not None
+        self._dispatcher.observe(message)
+        self._watch.observe(message)
+
+    async def _after(self, batch: Batch, message: LedgerMessage | None) -> None:
         if message is not None:
-            self._dispatcher.observe(message)
+            self._observe(message)
             failpoint("controller.observed")
         for answer in batch.answers:
             try:
@@ -292,11 +341,12 @@ class Controller:
 
     def _receipt(self, item: CommandItem, answer: Answer) -> Receipt | None:
         assert answer.action is not None
-        state = self.ledger.state(ids.project_of(answer.action))
-        receipt = state.actions.get(answer.action)
-        if receipt is None or not answer.duplicate or state.commands.get(answer.action) == item.envelope.id:
-            return receipt  # a redelivery of the very command is no duplicate
-        return replace(receipt, duplicate=True)
+        found = self.ledger.receipt(answer.action)
+        if found is None:
+            return None
+        receipt, command = found
+        # a redelivery of the very command is no duplicate
+        return receipt if not answer.duplicate or command == item.envelope.id else replace(receipt, duplicate=True)
 
     async def _bury(self, stream: str, delivery: Delivery, why: str) -> None:
         """Keep the bytes of a message that cannot be used, then terminate it; where that fails it comes again."""
