@@ -19,23 +19,26 @@ from bus.bootstrap import Sync, ensure_all
 from bus.connection import Bus, connect
 from bus.embedded import EmbeddedServer, free_port
 from tests.chaos.disk import LoopDisk
-from tests.chaos.services import QD, Service
+from tests.chaos.services import QD, Process
 
 NODE = "n1"
 GONE_S = 10.0
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
-class BootedService(Service):
+class BootedService(Process):
     """A service whose kernel says that it was booted anew each time it starts, as one does after a power cut."""
 
-    def start(self) -> None:
-        boot = self.log.with_suffix(".boot")
-        boot.write_text(f"{uuid.uuid4()}\n")
+    def __init__(self, name: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        self._boot = log.with_suffix(".boot")
         script = 'mount --bind "$0" "$1" && shift && exec "$@"'
-        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(boot), BOOT_ID, QD, "serve", *self.arguments]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        anew = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(self._boot), BOOT_ID]
+        super().__init__(name, [*anew, QD, "serve", *arguments], environment, log)
+
+    def start(self, more: dict[str, str] | None = None) -> None:
+        """Start it, as `Process.start`."""
+        self._boot.write_text(f"{uuid.uuid4()}\n")
+        super().start(more)
 
 
 class Plane:
@@ -55,13 +58,13 @@ class Plane:
         self.timeline = self._service(folder, "timeline", ["timeline", *unsafe])
         self.node = self._service(folder, "node", ["node", "--name", NODE, "--capacity", "3"])
 
-    def _service(self, folder: Path, name: str, arguments: list[str]) -> Service:
+    def _service(self, folder: Path, name: str, arguments: list[str]) -> BootedService:
         environment = {**os.environ, "QD_STATE_DIR": str(self._state), "NO_COLOR": "1"}
         shared = ["--data", str(self.data(name)), "--server", self.server.url, "--token-file", str(self.server.token_file)]
         return BootedService(name, [*arguments, *shared], environment, folder / f"{name}.log")
 
     @property
-    def services(self) -> list[Service]:
+    def services(self) -> list[Process]:
         """What is killed with the power beside the server."""
         return [self.controller, self.node, self.timeline]
 
