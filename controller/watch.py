@@ -74,7 +74,7 @@ class Watch:
                 self._put(o.project, Back(o.id, o.node))
             if any(hold.until is not None and hold.until <= host.now() for hold in o.holds):
                 self._put(o.project, Due(o.id))
-        for known in self._ledger.plane.nodes.values():
+        for known in sorted(self._ledger.plane.nodes.values(), key=lambda node: node.id):
             if known.draining:
                 for orchestration in self._dispatcher.orchestrations_at(known.id):
                     self._drained(orchestration, known.id, now_s)
@@ -116,13 +116,13 @@ class Watch:
         started = self._dispatcher.started_at(beat.node)
         for attempt in named:
             self._unnamed.pop(attempt, None)
-        for attempt in started - named:
+        for attempt in sorted(started - named):
             first_s = self._unnamed.setdefault(attempt, now_s)
             if now_s - first_s >= UNNAMED_S:
                 del self._unnamed[attempt]
                 log.warning("node %s does not know %s.%d any more", beat.node, attempt.run, attempt.attempt)
                 self._put(project_of(attempt.run), Disowned(attempt.run, attempt.attempt))
-        for attempt in named:
+        for attempt in sorted(named):
             if self._dispatcher.is_open(attempt, beat.node):
                 self._too_much.pop(attempt, None)
                 continue
