@@ -174,4 +174,6 @@ def _code_of(cause: BaseException) -> str | None:
             return UNREACHABLE
         case ServerMissing() | ServerFailed():
             return UNEXPECTED
+        case _:
+            pass
     return DATA_IN_USE if type(cause).__name__ == "DataInUse" else None

@@ -131,6 +131,8 @@ class Runner:
                 head = await self._base(order, context, run)
                 await self._keep(order, head)
                 return _succeeded(result, head)
+            case _:
+                pass
         assert agent is not None
         work = _Work(order, context, run, agent, plan)
         if context.spawning is None:
