@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import datetime
 from typing import NamedTuple
 
@@ -25,8 +26,15 @@ HEARTBEAT_S = 2.0
 SILENCE_S = 5.0
 RETRY_S = 0.2
 STOP_S = 1.0
+HOLE_SILENCE_S = 2.0
+HOLE_SILENCES = 2
+"""So often in a row nothing comes and nothing is there, before what should be there counts as damaged."""
 QUEUE_BYTES_MAX = 64 * 1024**2
 """While more than this is waiting to be taken, the server is not told to go on: a slow reader must not fill the memory."""
+
+
+class Hole(Exception):
+    """A stream says that it holds messages which it cannot give: they are damaged or gone. The message says which."""
 
 
 class StreamState(NamedTuple):
@@ -165,3 +173,35 @@ class Reader:
         self._broken = True
         self._queue = []
         self._arrived.set()
+
+
+async def read_up_to(
+    bus: Bus, stream: str, subjects: tuple[str, ...], start_seq: int, last_seq: int, *, batch_max: int = 2000
+) -> AsyncGenerator[list[Stored], None]:
+    """Yield what is stored of `subjects` from `start_seq` to `last_seq`, in order, then end; `last_seq` must be a message of theirs.
+
+    A stored message that is damaged is never delivered, so that a reader would wait for the last one for ever: where nothing comes
+    and the stream itself has nothing to give, this raises Hole. Raises Unavailable and ApiFailure when the stream cannot be asked.
+    """
+    next_seq, silences = start_seq, 0
+    while next_seq <= last_seq:
+        async with aclosing(Reader(bus, stream, subjects, next_seq, batch_max=batch_max).batches()) as batches:
+            while next_seq <= last_seq:
+                found: list[Stored] = []
+                with anyio.move_on_after(HOLE_SILENCE_S):
+                    found = await anext(batches)
+                if not found:
+                    break
+                next_seq, silences = found[-1].seq + 1, 0
+                yield [stored for stored in found if stored.seq <= last_seq]
+        if next_seq <= last_seq and not await _has_more(bus, stream, subjects, next_seq):
+            silences += 1
+            if silences >= HOLE_SILENCES:
+                raise Hole(f"stream {stream} says that it ends at {last_seq}, and gives nothing from {next_seq} on: what is stored there is damaged")
+
+
+async def _has_more(bus: Bus, stream: str, subjects: tuple[str, ...], next_seq: int) -> bool:
+    for subject in subjects:
+        if await bus.next_after(stream, subject, next_seq - 1) is not None:
+            return True
+    return False
