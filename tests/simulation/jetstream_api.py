@@ -125,7 +125,7 @@ class Api:
         for key in ("storage", "retention"):
             if config.get(key, stream.config[key]) != stream.config[key]:
                 raise Failure(500, 10052, f"stream configuration update can not change {'storage type' if key == 'storage' else 'retention policy'}")
-        stream.configure(config)
+        stream.reconfigure(config)
         self._server.subjects_changed()
         return self._info(stream)
 
@@ -172,8 +172,6 @@ class Api:
         stream, asked = self._stream(rest), msgspec.json.decode(body)
         if stream.config["deny_delete"]:
             raise Failure(500, 10109, "message delete not permitted")
-        if asked["seq"] > stream.last_seq:
-            raise Failure(500, 10057, "stream store EOF")
         if not stream.remove(asked["seq"]):
             raise Failure(400, 10057, f"sequence {asked['seq']} not found")
         return {"success": True}
@@ -218,7 +216,7 @@ class Api:
                 raise Failure(400, 10148, "consumer already exists")
             if not same:
                 self._check(stream, config, besides=name)
-                found.configure(config)
+                found.reconfigure(config)
                 self._server.signal(found)
             return found.info()
         if action == "update":

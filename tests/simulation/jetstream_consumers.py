@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FLOW_BYTES_MAX = 32 * 1024**2
 FLOW_BYTES_FIRST = FLOW_BYTES_MAX // 16
-DELETED_BY_LIMITS = "Message deleted by stream limits"
+DELETED = "Unacknowledged message was deleted"
 
 DEFAULTS: dict[str, Any] = {
     "deliver_policy": "all",
@@ -79,7 +79,7 @@ class Consumer:
             self.interest_changed()
 
     def configure(self, config: dict[str, Any]) -> None:
-        """Take another configuration; the place in the stream stays."""
+        """Read a configuration."""
         self.config = {**DEFAULTS, **config, "name": self.name}
         patterns = config.get("filter_subjects") or ([config["filter_subject"]] if config.get("filter_subject") else [])
         self.filter = Filter(list(patterns))
@@ -96,6 +96,11 @@ class Consumer:
         if not self.is_push:
             self.config.setdefault("max_waiting", 512)
 
+    def reconfigure(self, config: dict[str, Any]) -> None:
+        """Take another configuration; the place in the stream stays."""
+        self.configure(config)
+        self.unseen = self.stream.count(self.filter, self.next_seq)
+
     def _start_seq(self) -> int:
         policy = self.config["deliver_policy"]
         if policy == "by_start_sequence":
@@ -108,6 +113,11 @@ class Consumer:
     def in_memory(self) -> bool:
         """Whether a restarted server has forgotten it."""
         return bool(self.config.get("mem_storage")) or self.stream.in_memory or not self.config.get("durable_name")
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether too much waits for an acknowledgement."""
+        return 0 < self.max_ack_pending <= len(self.pending)
 
     def info(self) -> dict[str, Any]:
         """Return what CONSUMER.INFO says."""
@@ -137,7 +147,7 @@ class Consumer:
         if message.seq >= self.next_seq and self.filter.takes(message.subject):
             self.unseen -= 1
         if not by_ack and message.seq in self.pending:
-            self._terminate(message.seq, DELETED_BY_LIMITS)
+            self._terminate(message.seq, self.pending[message.seq].consumer_seq, self.counts.get(message.seq, 1), DELETED)
 
     def purged(self, seqs: list[int], subject: str) -> None:
         """Take in that messages were purged; what waits for an ack is found missing when it is to come again."""
@@ -164,11 +174,11 @@ class Consumer:
                     return
             message = self._next()
             if message is None:
-                if request is not None and request.no_wait:
-                    self.waiting.remove(request)
-                    self._status(request.reply, "404", "No Messages")
-                    continue
-                return
+                if request is None or not request.no_wait or self.is_blocked or self.unseen > 0:
+                    return
+                self.waiting.remove(request)
+                self._status(request.reply, "404", "No Messages")
+                continue
             self._deliver(message, request)
 
     def _request(self) -> _Request | None:
@@ -200,7 +210,7 @@ class Consumer:
                 continue
             self.counts[seq] = count + 1
             return message
-        if self.max_ack_pending > 0 and len(self.pending) >= self.max_ack_pending:
+        if self.is_blocked:
             return None
         stream = self.stream
         seq = max(self.next_seq, stream.first_seq)
@@ -282,8 +292,8 @@ class Consumer:
         if no_wait and not expires_s and self.unseen + len(self.again) == 0:
             self._status(reply, "404", "No Messages")
             return
-        expires_at_s = now_s + expires_s if expires_s else None
-        request = _Request(reply, max(1, asked.get("batch", 1)), expires_at_s, heartbeat_s, now_s + heartbeat_s, no_wait and not expires_s)
+        expires_at_s, batch = now_s + expires_s if expires_s else None, max(1, asked.get("batch", 1))
+        request = _Request(reply, batch, expires_at_s, heartbeat_s, now_s + heartbeat_s, no_wait and not expires_s)
         self.waiting.append(request)
         self._arm_requests()
         self.server.signal(self)
@@ -328,8 +338,8 @@ class Consumer:
             if seq in self.pending:
                 self.pending[seq].at_s = self.server.loop.time()
         elif body.startswith(b"+TERM"):
-            if seq in self.pending:
-                self._terminate(seq, body[5:].strip().decode())
+            if seq < self.next_seq:
+                self._terminate(seq, int(reply[6]), int(reply[4]), body[5:].strip().decode())
                 if self.stream.config["retention"] != "limits":
                     self.stream.remove(seq, by_ack=True)
 
@@ -343,9 +353,8 @@ class Consumer:
             self.stream.remove(seq, by_ack=True)
         self.server.signal(self)
 
-    def _terminate(self, seq: int, reason: str) -> None:
-        pending = self.pending[seq]
-        self.server.advise_terminated(self, seq, pending.consumer_seq, self.counts.get(seq, 1), reason)
+    def _terminate(self, seq: int, consumer_seq: int, count: int, reason: str) -> None:
+        self.server.advise_terminated(self, seq, consumer_seq, count, reason)
         self._forget(seq)
         self.server.signal(self)
 

@@ -147,12 +147,18 @@ class Stream:
         self.configure(self.config)
 
     def configure(self, config: dict[str, Any]) -> None:
-        """Take another configuration."""
+        """Read a configuration."""
         self.config = {**DEFAULTS, **config}
         self.subjects: list[str] = self.config.get("subjects") or [self.name]
         self.filter = Filter(self.subjects)
         self.in_memory = self.config["storage"] == "memory"
         self._record_bytes = MEMORY_RECORD_BYTES if self.in_memory else FILE_RECORD_BYTES
+
+    def reconfigure(self, config: dict[str, Any]) -> None:
+        """Take another configuration; what is over its limits goes."""
+        self.configure(config)
+        for subject in list(self.by_subject):
+            self._discard_old(subject)
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -211,19 +217,20 @@ class Stream:
         config = self.config
         if config["discard"] != "new":
             return
-        per_subject = config["max_msgs_per_subject"]
-        if config.get("discard_new_per_subject") and 0 < per_subject <= len(self.by_subject.get(subject, ())):
+        found = self.by_subject.get(subject, ())
+        replaces = 0 < config["max_msgs_per_subject"] <= len(found)
+        if replaces and config.get("discard_new_per_subject"):
             raise Failure(503, 10077, "maximum messages per subject exceeded")
-        if 0 < config["max_msgs"] <= len(self.messages):
+        if 0 < config["max_msgs"] <= len(self.messages) and not replaces:
             raise Failure(503, 10077, "maximum messages exceeded")
-        if 0 < config["max_bytes"] < self.bytes + size:
+        if 0 < config["max_bytes"] < self.bytes + size and not (replaces and self.messages[found[0]].size_bytes >= size):
             raise Failure(503, 10077, "maximum bytes exceeded")
 
     def _discard_old(self, subject: str) -> None:
         config = self.config
         per_subject = config["max_msgs_per_subject"]
         if per_subject > 0:
-            found = self.by_subject[subject]
+            found = self.by_subject.get(subject, [])
             while len(found) > per_subject:
                 self.remove(found[0])
         if config["discard"] == "old":
@@ -275,9 +282,8 @@ class Stream:
             found = found[:-keep]
         for seq in found:
             self._forget_silently(seq)
-        if below_seq and not subject and self.first_seq < below_seq <= self.last_seq + 1:
-            self.first_seq = below_seq
-            self._advance()
+        if below_seq > self.last_seq and not subject:
+            self.last_seq, self.first_seq = below_seq - 1, below_seq
         for consumer in self.consumers.values():
             consumer.purged(found, subject)
         return len(found)
