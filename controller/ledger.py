@@ -118,18 +118,23 @@ class Ledger:
         if self.index is None:
             return
         stored = await stream_state(self._bus, subjects.LEDGER)
-        try:
-            place, states = self.index.shelf.place(), self.index.shelf.load()
-        except Unusable as error:
-            self.index.replace_shelf(str(error))
-            place, states = self.index.shelf.place(), self.index.shelf.load()
+        place = self.adopt(self.index)
         difference = await index_check.compared(self._bus, stored, place)
         self.index.created = stored.created.isoformat()
-        self.states, self.heads, self.position_seq = states, dict(place.heads), place.seq
         if difference.whole is None and not difference.projects:
             log.info("the index %s knows the ledger up to %d of %d", self.index.shelf.path, place.seq, stored.last_seq)
             return
         self._alarm(difference)
+
+    def adopt(self, index: Index) -> Place:
+        """Take the state that an index has, and return up to where that is; one that cannot be read is begun anew."""
+        try:
+            place, states = index.shelf.place(), index.shelf.load()
+        except Unusable as error:
+            index.replace_shelf(str(error))
+            place, states = index.shelf.place(), index.shelf.load()
+        self.states, self.heads, self.position_seq = states, dict(place.heads), place.seq
+        return place
 
     def _alarm(self, difference: index_check.Difference) -> None:
         """Stop what the ledger has lost; the rest goes on from the newest message that is still the same."""

@@ -18,7 +18,6 @@ from msgspec.inspect import multi_type_info
 from bus_schemas.decisions import Receipt
 from bus_schemas.entities import Comment, Design, Node, Project, Ticket
 from bus_schemas.events import RecordedHead
-from bus_schemas.events import RecordedHead
 from bus_schemas.policy import Policy
 from controller.orchestration import Orchestration
 from controller.project import Aggregate, FlagChange
@@ -84,7 +83,6 @@ THINGS: dict[str, Any] = {
     "nodes": Node,
     "flags": bool,
     "flag_changes": FlagChange,
-    "heads": RecordedHead,
     "actions": OpenReceipt,
 }
 """Kinds of live things beside orchestrations; those that are maps of an aggregate have the map's name."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
-from controller.index_changes import remembering, remembering_action
+from controller.index_changes import is_answered, is_over, remembering, remembering_action
 from controller.ledger import Ledger
 from controller.project import Aggregate
 from controller.shelf import Filter
@@ -30,14 +28,8 @@ def _whole(ledger: Ledger, state: Aggregate) -> Aggregate:
     return state
 
 
-def in_memory(ledger: Ledger) -> tuple[int, int]:
-    """Return how many orchestrations and how many receipts are in memory."""
-    return sum(len(state.orchestrations) for state in ledger.states.values()), sum(len(state.actions) for state in ledger.states.values())
-
-
-def without_positions(state: Aggregate) -> Aggregate:
-    """Return a state as one that was never given the positions of its receipts."""
-    actions = state.actions
-    for name, receipt in actions.items():
-        actions = actions.insert(name, replace(receipt, position=None))
-    return replace(state, actions=actions)
+def in_memory(ledger: Ledger, *, open_only: bool = False) -> tuple[int, int]:
+    """Return how many orchestrations and how many receipts are in memory; `open_only`: of those that may still change."""
+    states = ledger.states.values()
+    orchestrations = sum(not (open_only and is_over(o)) for state in states for o in state.orchestrations.values())
+    return orchestrations, sum(not (open_only and is_answered(receipt)) for state in states for receipt in state.actions.values())

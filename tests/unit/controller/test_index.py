@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-import msgspec
+import random
+import tempfile
+from pathlib import Path
 
+import anyio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from bus.connection import Stored
+from bus_schemas import codec, subjects
+from bus_schemas import commands as c
+from bus_schemas.decisions import LedgerMessage
 from bus_schemas.events import Event
+from bus_schemas.reports import Ended, Outcome, Started
+from bus_schemas.subjects import ReportSubject
 from controller import index_changes, shelf_codec
+from controller.batch import Answer, Batch, Item, ReportItem
+from controller.draft import Context
+from controller.index import Index
+from controller.ledger import Ledger
 from controller.project import Aggregate
+from tests.unit.controller.restored import in_memory, whole_states
+from tests.unit.controller.test_properties import item_of, random_history
+from tests.unit.controller.world import SHELL, T0, World
 
 
 def test_every_field_of_an_aggregate_is_written_or_follows_from_what_is() -> None:
-    fields = {field.name for field in msgspec.structs.fields(Aggregate)}
-    counters = {field.name for field in msgspec.structs.fields(shelf_codec.Counters)}
+    fields = set(Aggregate.__struct_fields__)
+    counters = set(shelf_codec.Counters.__struct_fields__)
     follows = {"project", "orchestrations", "commands", "live_slugs"}
     assert fields == counters | follows | set(shelf_codec.THINGS) - {"counters"}
 
@@ -19,3 +39,115 @@ def test_every_field_of_an_aggregate_is_written_or_follows_from_what_is() -> Non
 def test_every_event_touches_what_the_table_says_or_an_orchestration() -> None:
     others = [kind for kind in Event.__args__ if kind not in index_changes._TOUCHES]
     assert [kind for kind in others if "orchestration" not in kind.__struct_fields__] == []
+
+
+class Twins:
+    """A ledger that keeps everything in memory, and one with an index; both fold the same messages."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.log: list[Stored] = []
+        self.plain = Ledger(None, "plain")  # type: ignore[arg-type]
+        self.indexed = self._opened()
+
+    def _opened(self) -> Ledger:
+        index = Index.open(self.data, "indexed")
+        assert index is not None
+        ledger = Ledger(None, "indexed", index)  # type: ignore[arg-type]
+        ledger.adopt(index)
+        return ledger
+
+    def restart(self) -> None:
+        """As after a kill: what was not written is gone, and is folded again."""
+        assert self.indexed.index is not None
+        self.indexed.index.close()
+        self.indexed = self._opened()
+        for stored in self.log[self.indexed.position_seq :]:
+            assert self.indexed.fold_stored(stored) is not None
+
+    def feed(self, message: LedgerMessage) -> None:
+        data = codec.encode(replace(message, prev=self.plain.head(message.project).sha256))
+        stored = Stored(subjects.ledger(message.project), len(self.log) + 1, T0, data, {})
+        self.log.append(stored)
+        for ledger in (self.plain, self.indexed):
+            assert ledger.fold_stored(stored) is not None
+
+    def answers(self, ledger: Ledger, project: str, items: list[Item]) -> tuple[list[Answer], list[bytes]]:
+        batch = Batch(ledger, project, Context(ledger.plane.at or T0, b"0123456789abcdef", ledger.plane, frozenset({"n1"}), {}))
+        for item in items:
+            batch.take(item)
+        return batch.answers, [codec.encode(decision) for decision in batch.decisions]
+
+    def assert_same_answers(self, items: list[Item]) -> None:
+        assert self.answers(self.indexed, "shop", items) == self.answers(self.plain, "shop", items)
+
+    def assert_same(self) -> None:
+        assert whole_states(self.indexed) == {name: state for name, state in self.plain.states.items() if state != Aggregate(name)}
+        assert self.indexed.heads == self.plain.heads
+        for stored in self.log:
+            for decision in codec.decode_ledger(stored.data).decisions:
+                key = getattr(decision.cause, "key", None)
+                if key is not None:
+                    assert self.indexed.keys.find("shop", key) == self.plain.keys.find("shop", key)
+
+
+def ended_history(rng: random.Random) -> World:
+    """A history that has ended, with commands and reports that came too late, and another launch after it."""
+    world = random_history(rng, 60)
+    world.do(c.Cancel("shop-o1"))
+    while world.open():
+        world.end(rng.choice(world.open()), outcome=Outcome.CANCELLED)
+    runs = world.o.runs
+    for _ in range(6):
+        world.do(rng.choice([c.Cancel("shop-o1"), c.Pause("shop-o1"), c.TicketAdd("shop", "t"), c.Retry("shop-o1")]))
+        world.end(rng.choice(runs))
+    world.do(c.Launch("shop-d1", "n1", feature="again", overrides=SHELL))
+    return world
+
+
+def questions(rng: random.Random, world: World) -> list[Item]:
+    """Commands and reports as they may come at any time: known keys, new ones, other bodies, runs that ended or are not there yet."""
+    found: list[Item] = []
+    for index in range(1, 9):
+        command = rng.choice([c.Cancel("shop-o1"), c.Pause("shop-o1"), c.Resume("shop-o1"), c.Launch("shop-d1", "n1", overrides=SHELL)])
+        item = item_of(command, f"k{rng.randint(1, world.keys + 3)}", index)
+        found.append(item._replace(body_hash=rng.choice(["h", item.body_hash])))
+        run = rng.choice(world.o.runs)
+        attempt = rng.randint(1, run.attempt)
+        nonce, node = run.sent[attempt - 1]
+        subject = ReportSubject(node, "shop", run.id, attempt, nonce, "ended")
+        report = rng.choice([Started(1, "boot", "claim", T0), Ended(v=1, outcome=Outcome.FAILED, at=T0)])
+        found.append(ReportItem(item.delivery, subject, report))
+    return found
+
+
+async def live_through(twins: Twins, world: World, rng: random.Random) -> None:
+    for _, message in world.ledger:
+        twins.feed(message)
+        what = rng.random()
+        if what < 0.25:
+            await twins.indexed.write_index()
+        if what < 0.08:
+            twins.restart()
+        if what > 0.9:
+            twins.assert_same_answers(questions(rng, world))
+    await twins.indexed.write_index()
+    twins.assert_same_answers(questions(rng, world))
+    await twins.indexed.write_index()
+    assert in_memory(twins.indexed) == in_memory(twins.plain, open_only=True)
+    twins.assert_same()
+    twins.restart()
+    twins.assert_same()
+    assert twins.indexed.position_seq == len(twins.log)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**32))
+def test_a_ledger_with_an_index_answers_as_one_that_has_all_in_memory_and_after_any_restart_is_the_same(seed: int) -> None:
+    rng = random.Random(seed)
+    world = ended_history(rng)
+    with tempfile.TemporaryDirectory() as folder:
+        twins = Twins(Path(folder))
+        anyio.run(live_through, twins, world, rng)
+        assert twins.indexed.index is not None
+        twins.indexed.index.close()
