@@ -7,6 +7,7 @@ where such an answer reaches nobody else, and every subject it may use is an imp
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -82,6 +83,27 @@ def make_key(folder: Path, name: str) -> Key:
 def public_of(seed_file: Path) -> str:
     """Return the public half of a seed file. Raises BadIdentity when it holds no user seed, and OSError."""
     return _public_of(seed_file.read_bytes().strip())
+
+
+def sign(seed_file: Path, data: bytes) -> bytes:
+    """Return the signature (64 bytes) of `data` with the key in a seed file. Raises BadIdentity and OSError."""
+    seed = seed_file.read_bytes().strip()
+    _public_of(seed)
+    return bytes(_nkeys.from_seed(bytearray(seed)).sign(data))
+
+
+def is_signed_by(public: str, data: bytes, signature: bytes) -> bool:
+    """Return whether `signature` of `data` was made with the key whose public half this is. Raises BadIdentity when it is none."""
+    if _PUBLIC.fullmatch(public) is None:
+        raise BadIdentity(f"{ids.shown(public)} is not the public nkey of a user")
+    raw = base64.b32decode(public)
+    if raw[0] != _nkeys.PREFIX_BYTE_USER or not _nkeys.crc16_checksum(raw[:-2]) == raw[-2:]:
+        raise BadIdentity(f"{ids.shown(public)} is not the public nkey of a user: a letter is wrong")
+    try:
+        _nkeys.nacl.signing.VerifyKey(raw[1:-2]).verify(data, signature)
+    except (_nkeys.nacl.exceptions.CryptoError, ValueError):
+        return False
+    return True
 
 
 def _public_of(seed: bytes) -> str:
