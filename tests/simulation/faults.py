@@ -47,7 +47,7 @@ class Faults:
         self._steps: dict[str, Fault] = {}
         self._stepped: Counter[str] = Counter()
         self._stopped: dict[str, SimHost] = {}
-        self._cut: set[str] = set()
+        self._cut: dict[str, None] = {}
         self._over = False
 
     def begin(self) -> None:
@@ -124,13 +124,13 @@ class Faults:
     def _partition(self, fault: Fault) -> None:
         half = fault.kind == "half-open"
         upward = fault.amount < 0.5
-        self._cut.add(fault.target)
+        self._cut[fault.target] = None
         self._count(fault, True)
         self._world.network.cut(fault.target, to_server=not half or upward, from_server=not half or not upward)
         self._later(fault.for_s, self._join, fault.target)
 
     def _join(self, name: str) -> None:
-        self._cut.discard(name)
+        self._cut.pop(name, None)
         self._world.network.heal(name)
 
     def _stop(self, fault: Fault) -> None:

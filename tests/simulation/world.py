@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -18,7 +19,7 @@ from msgspec import Struct
 
 from bus import failpoint, host
 from bus.bootstrap import Sync, ensure_all
-from bus.connection import Credentials, connect
+from bus.connection import WRONG_LAST_SEQ, Credentials, connect
 from bus_schemas import codec, subjects
 from bus_schemas.ids import PLANE
 from controller import service as controller_service
@@ -32,11 +33,12 @@ from tests.simulation.actors import URL, Sheet, client
 from tests.simulation.coverage import notice, seen
 from tests.simulation.evidence import Call, Evidence, Record, Violation
 from tests.simulation.executor import SimExecutor
+from tests.simulation.facts import facts_of
 from tests.simulation.faults import Faults
 from tests.simulation.host import Killed, SimHost
 from tests.simulation.invariants import violations
 from tests.simulation.jetstream import SimServer
-from tests.simulation.jetstream_streams import Stream
+from tests.simulation.jetstream_streams import Failure, Stream
 from tests.simulation.link import Network
 from tests.simulation.loop import Deadlock, Runaway, SimLoop, simulate
 from tests.simulation.machine import OUTSIDE, Machine, Witnessed
@@ -48,6 +50,8 @@ QUIET_WITHIN_S = 240.0
 QUIET_FOR_S = 3.0
 LOOK_EVERY_S = 0.5
 STEPS_MAX = 1_500_000
+MEMORY = Path("/dev/shm")
+"""Where journals are kept if it is there: their real syncs take time that the simulation does not count."""
 
 
 class Result(Struct):
@@ -172,7 +176,9 @@ class World:
         if at is None or not at.alive:
             return False
         self.loop.go_on(at)
+        sizes = {path: path.stat().st_size for path in slot.data.rglob("*.jsonl")} if slot.data is not None else {}
         at.crash(power=power)
+        notice("a journal lost what was not synced", any(len(at._frozen[path]) < size for path, size in sizes.items()))
         if power and name in self.machines:
             self.machines[name].power_cut(self.loop.rng)
         self.say(f"{name} is {'without power' if power else 'killed'}")
@@ -277,6 +283,10 @@ class World:
         for name, machine in self.machines.items():
             path = machine.data / "journal" / "journal.jsonl"
             journals[name] = path.read_bytes() if path.exists() else b""
+        notice("the server was restarted", self.server.restarts > 0)
+        for stream in self.server.streams.values():
+            for consumer in stream.consumers.values():
+                notice("a message was delivered again", consumer.consumer_seq > stream.last_seq and not consumer.is_push)
         found = Evidence(self.calls, ledger, self.stored, self.witness, journals)
         found.active = self._held_by_active()
         return found
@@ -315,9 +325,14 @@ def _root(error: BaseException | None) -> BaseException | None:
 
 
 def play(schedule: Schedule, verbose: Callable[[str], None] | None = None) -> Result:
-    """Run a schedule and return what came of it."""
-    with tempfile.TemporaryDirectory(prefix="qd-sim-") as folder:
-        return _play(schedule, Path(folder), verbose)
+    """Run a schedule and return what came of it. What the services log is not shown."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with tempfile.TemporaryDirectory(prefix="qd-sim-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+            return _play(schedule, Path(folder), verbose)
+    finally:
+        logging.disable(disabled)
 
 
 def _play(schedule: Schedule, folder: Path, verbose: Callable[[str], None] | None) -> Result:
@@ -352,7 +367,7 @@ def _play(schedule: Schedule, folder: Path, verbose: Callable[[str], None] | Non
         steps=world.loop.steps,
         virtual_s=round(world.loop.time(), 3),
         faults=dict(world.faults.done),
-        seen=dict(seen),
+        seen=dict(seen + facts_of(evidence[0])) if evidence else {},
         decisions=sum(len(message.decisions) for _, message in evidence[0].messages) if evidence else 0,
         starts=sum(w.what == "start" for w in world.witness),
         calls=len(world.calls),
@@ -374,6 +389,12 @@ def trace_hash(world: World, found: list[Violation]) -> str:
     return codec.body_sha256("\n".join(lines).encode())[:16]
 
 
+def _refused(stream: str, subject: str, failure: Failure) -> None:
+    notice("a compare-and-set on the ledger was lost", stream == subjects.LEDGER and failure.err_code == WRONG_LAST_SEQ)
+    notice("a claim was refused: somebody else has it", stream == subjects.REP and subject.endswith(".started"))
+    notice("an order was published again and was there already", stream == subjects.WORK)
+
+
 class _watching:
     """Look at every failpoint, every stored message and every controller's ledger while a world runs."""
 
@@ -385,7 +406,11 @@ class _watching:
         self._store, self._ledger = store, controller_service.Ledger
 
         def tapped(stream: Stream, subject: str, data: bytes, headers: dict[str, str] | None, now_ns: int) -> Any:
-            stored = store(stream, subject, data, headers, now_ns)
+            try:
+                stored = store(stream, subject, data, headers, now_ns)
+            except Failure as failure:
+                _refused(stream.name, subject, failure)
+                raise
             if stream.name in (subjects.LEDGER, subjects.REP, subjects.DLQ) and not stored.duplicate:
                 world.stored.append(Record(stream.name, stored.seq, subject, world.loop.time(), data))
             return stored
