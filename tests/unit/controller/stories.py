@@ -96,7 +96,7 @@ class Told(World):
             "policies": [o.policy_changes for o in orchestrations],
             "bases": [(phase.id, phase.base, phase.issues, phase.verdicts) for o in orchestrations for phase in o.phases],
             "contains": [(task.number, task.contains, task.issues) for o in orchestrations for phase in o.phases for task in phase.tasks],
-            "stops": [stop_of(o, run, self.now) for o in orchestrations for run in o.outstanding()],
+            "stops": [stop_of(run, run.attempt, self.now) for o in orchestrations for run in o.outstanding()],
             "designs": [projections.design(state.designs[name], body=True, comments=state.comments.get(name, ())) for name in by_id(state.designs)],
             "tickets": [projections.ticket(state.tickets[name], body=True, comments=state.comments.get(name, ())) for name in by_id(state.tickets)],
             "projects": [projections.project(plane.projects[name], state) for name in by_id(plane.projects)],
@@ -108,8 +108,20 @@ class Told(World):
 
     def text(self) -> str:
         """Return the history as it is kept: a line for each thing said, then a line for each view."""
-        lines = [*self.lines, *({name: value} for name, values in self.views().items() for value in values)]
+        views = msgspec.to_builtins(self.views())
+        lines = [*self.lines, *({name: _said(value)} for name, values in views.items() for value in values)]
         return "".join(TEXT.encode(line).decode() + "\n" for line in lines)
+
+
+def _said(value: Any) -> Any:
+    """Return a view without the fields that say nothing, so that a new one does not change every history."""
+    match value:
+        case dict():
+            return {name: _said(part) for name, part in value.items() if part not in (None, False, "", [], {})}
+        case list():
+            return [_said(part) for part in value]
+        case _:
+            return value
 
 
 def gaps(*texts: str, **fields: Any) -> ReviewResult:
