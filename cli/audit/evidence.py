@@ -188,12 +188,13 @@ class Circumstances(Struct, frozen=True, omit_defaults=True):
     """What has to be known of a run to judge it.
 
     `quiesced`: all faults were healed and nothing was on its way any more when the evidence was taken.
-    `stopped`: the ledger was read while nothing wrote to it, so its last message is the last there is.
+    `clients_complete`: every command that anybody sent stands in the client log.
     `clock_skew_s`: how far the wall clocks of agents and bus may differ; orders of times closer than this are not judged.
     `recovery_bounds_s`: the longest time from the heal of a fault of a class to the first answer.
     """
 
     quiesced: bool = False
+    clients_complete: bool = False
     clock_skew_s: float = 0.0
     recovery_bounds_s: dict[str, float] = {}
 

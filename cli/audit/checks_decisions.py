@@ -1,0 +1,336 @@
+"""Checks of decisions: what belongs together stands together, so that no part of a decision can be missing or made up (I20). Pure.
+
+A rule says for one event what else its decision has to hold, given what stood before. It says None where all is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cli.audit import facts as f
+from cli.audit.case import ENDED, Case
+from cli.audit.deeds import CommandCause, Deed, ReportCause, shown_place
+from cli.audit.verdict import Finding
+
+
+class _Before:
+    """What stood before a decision, as far as the rules ask."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, str] = {}
+        self.cancelling: set[str] = set()
+        self.ended: set[str] = set()
+        self.phases: dict[tuple[str, str], str] = {}
+        self.tasks: dict[tuple[str, str, int], str] = {}
+
+    def take(self, event: f.Event) -> None:
+        """Take in an event of a decision that was judged."""
+        match event:
+            case f.RunQueued():
+                self.kinds[event.run] = event.kind
+            case f.PhaseMoved():
+                self.phases[event.orchestration, event.phase] = event.status
+            case f.TaskMoved():
+                self.tasks[event.orchestration, event.phase, event.task] = event.status
+            case f.HoldSet(hold="cancelling"):
+                self.cancelling.add(event.orchestration)
+            case f.OrchestrationMoved() if event.status in ENDED:
+                self.ended.add(event.orchestration)
+            case _:
+                pass
+
+    def phase(self, event: f.PhaseMoved) -> str:
+        return self.phases.get((event.orchestration, event.phase), "pending")
+
+
+class _Beside:
+    """The decision that an event stands in."""
+
+    def __init__(self, deed: Deed) -> None:
+        self.deed = deed
+        self.command = deed.cause.type if type(deed.cause) is CommandCause else None
+        self.is_report = type(deed.cause) is ReportCause
+
+    def has(self, kind: type, /, **fields: Any) -> bool:
+        """Return whether the decision holds an event of this type with these fields."""
+        return any(type(event) is kind and all(getattr(event, name) == value for name, value in fields.items()) for event in self.deed.events)
+
+    def queues(self, kind: str, /, **fields: Any) -> bool:
+        """Return whether the decision queues a run of this kind."""
+        return self.has(f.RunQueued, kind=kind, **fields)
+
+    @property
+    def is_stale(self) -> bool:
+        return self.has(f.ReportStale)
+
+
+def _orchestration(event: f.OrchestrationMoved, beside: _Beside, before: _Before) -> str | None:
+    match event.status:
+        case "validating":
+            good = beside.has(f.WorkspaceReady) and beside.queues("validate") and beside.has(f.ActionCompleted)
+        case "planning":
+            good = beside.has(f.PhaseMoved, phase=event.phase, status="planning") and beside.queues("plan", phase=event.phase)
+        case "executing":
+            good = beside.has(f.PhaseMoved, status="executing")
+        case "reviewing":
+            good = beside.has(f.PhaseMoved, status="reviewing") and beside.queues("review")
+        case "finalizing":
+            good = beside.queues("finalize")
+        case "complete":
+            good = any(type(e) is f.RunEnded and e.outcome == "succeeded" and before.kinds.get(e.run) == "finalize" for e in beside.deed.events)
+        case "cancelled":
+            good = event.orchestration in before.cancelling or beside.has(f.HoldSet, hold="cancelling")
+        case _:
+            good = event.reason_code is not None
+    return None if good else f"it moves to {event.status} without what leads there"
+
+
+def _phase(event: f.PhaseMoved, beside: _Beside, before: _Before) -> str | None:
+    was = before.phase(event)
+    match event.status:
+        case "planned":
+            good = beside.has(f.PhasePlanned, phase=event.phase)
+        case "planning":
+            good = beside.has(f.OrchestrationMoved, status="planning", phase=event.phase)
+            good = good and (was not in ("executing", "reviewing") or beside.has(f.RepairStarted, phase=event.phase))
+            good = good and ("." not in event.phase or beside.has(f.IssuesRaised, phase=event.phase))
+        case "executing":
+            good = was != "planned" or beside.has(f.OrchestrationMoved, status="executing")
+        case "reviewing":
+            good = beside.has(f.OrchestrationMoved, status="reviewing") and beside.has(f.VerifyRecorded, phase=event.phase)
+        case "blocked":
+            good = beside.has(f.HoldSet, hold="blocked")
+        case "complete":
+            said = beside.has(f.VerifyRecorded) if was == "executing" else beside.has(f.VerdictRecorded, task=None) or beside.has(f.GateResolved)
+            good = said and (beside.has(f.OrchestrationMoved) or beside.has(f.GateOpened))
+        case _:
+            good = beside.has(f.OrchestrationMoved) or beside.has(f.GateOpened)
+    return None if good else f"phase {event.phase} moves from {was} to {event.status} without what belongs to it"
+
+
+def _planned(event: f.PhasePlanned, beside: _Beside, _: _Before) -> str | None:
+    return None if beside.has(f.PhaseMoved, phase=event.phase, status="planned") else f"a plan of phase {event.phase} that is not planned"
+
+
+def _task(event: f.TaskMoved, beside: _Beside, before: _Before) -> str | None:
+    was = before.tasks.get((event.orchestration, event.phase, event.task), "pending")
+    place = {"phase": event.phase, "task": event.task}
+    match event.status:
+        case "in_progress" if was == "pending":
+            good = beside.queues("task", attempt=1, **place)
+        case "in_progress" if event.rejected:
+            good = beside.queues("task", attempt=1, **place) and beside.has(f.IssuesRaised, **place) and beside.has(f.VerdictRecorded, **place)
+        case "in_progress":
+            good = event.git_range is not None and beside.queues("task-review", **place)
+        case "completed":
+            reviewed = beside.has(f.VerdictRecorded, verdict="pass", **place)
+            good = event.git_range is not None and (reviewed or _ends(beside, before, "task"))
+        case "blocked":
+            good = beside.has(f.RunEnded)
+        case "skipped":
+            good = beside.command in ("task-skip", "gate-reject")
+        case _:
+            good = beside.command == "retry"
+    return None if good else f"task {event.phase}.{event.task} moves from {was} to {event.status} without what belongs to it"
+
+
+def _ends(beside: _Beside, before: _Before, kind: str) -> bool:
+    return any(type(e) is f.RunEnded and e.outcome == "succeeded" and before.kinds.get(e.run) == kind for e in beside.deed.events)
+
+
+def _queued(event: f.RunQueued, beside: _Beside, _: _Before) -> str | None:
+    if event.attempt > 1:
+        last = {"run": event.run, "attempt": event.attempt - 1}
+        again = beside.has(f.RunEnded, **last) or beside.has(f.RunWithdrawn, **last)
+        return None if again else f"{event.run}.{event.attempt} is queued without the end of the attempt before"
+    place = {"phase": event.phase, "task": event.task}
+    match event.kind:
+        case "init":
+            good = beside.has(f.OrchestrationLaunched, orchestration=event.orchestration)
+        case "validate":
+            good = beside.has(f.WorkspaceReady) or beside.command == "retry"
+        case "plan":
+            good = beside.has(f.PhaseMoved, phase=event.phase, status="planning") or beside.command == "retry"
+        case "task":
+            good = beside.has(f.TaskMoved, status="in_progress", **place)
+        case "task-review":
+            good = beside.has(f.TaskMoved, status="in_progress", **place)
+        case "review":
+            good = beside.has(f.PhaseMoved, phase=event.phase, status="reviewing") or beside.command == "retry"
+        case "finalize":
+            good = beside.has(f.OrchestrationMoved, status="finalizing") or beside.command == "retry"
+        case _:
+            good = True
+    return None if good else f"{event.run} ({event.kind}) is queued without what leads to it"
+
+
+_RESULT: dict[str, tuple[type, ...]] = {
+    "init": (f.WorkspaceReady, f.OrchestrationMoved),
+    "validate": (f.ValidationRecorded,),
+    "plan": (f.PhasePlanned,),
+    "task": (f.TaskMoved,),
+    "task-review": (f.VerdictRecorded,),
+    "verify": (f.VerifyRecorded,),
+    "review": (f.VerdictRecorded,),
+    "finalize": (f.OrchestrationMoved,),
+}
+
+
+def _ended(event: f.RunEnded, beside: _Beside, before: _Before) -> str | None:
+    kind = before.kinds.get(event.run, "")
+    if beside.is_stale or (event.orchestration in before.cancelling and kind != "finalize"):
+        return None
+    if event.outcome == "succeeded":
+        good = all(beside.has(needed) for needed in _RESULT.get(kind, ()))
+    elif event.orchestration in before.cancelling or beside.command == "cancel":
+        good = True
+    else:
+        blocks = (
+            beside.has(f.HoldSet, hold="blocked") or beside.has(f.TaskMoved, status="blocked") or beside.has(f.OrchestrationMoved, status="failed")
+        )
+        good = blocks or beside.has(f.RunQueued, run=event.run, attempt=event.attempt + 1)
+    return None if good else f"{event.run}.{event.attempt} ({kind}) ended as {event.outcome}, and nothing follows from it"
+
+
+def _withdrawn(event: f.RunWithdrawn, beside: _Beside, before: _Before) -> str | None:
+    over = event.orchestration in before.ended or event.orchestration in before.cancelling or beside.has(f.OrchestrationMoved)
+    if over or beside.command in ("cancel", "task-insert") or beside.has(f.RunQueued, run=event.run, attempt=event.attempt + 1):
+        return None
+    return f"{event.run}.{event.attempt} is withdrawn, and not ordered anew"
+
+
+def _hold_set(event: f.HoldSet, beside: _Beside, _: _Before) -> str | None:
+    match event.hold:
+        case "paused":
+            good = beside.has(f.HoldCleared, hold="pausing") and beside.has(f.ActionCompleted)
+        case "gate":
+            good = beside.has(f.GateOpened)
+        case "pausing":
+            good = beside.command == "pause"
+        case "cancelling":
+            good = beside.command == "cancel"
+        case _:
+            good = True
+    return None if good else f"hold {event.hold} is set without what leads to it"
+
+
+def _hold_cleared(event: f.HoldCleared, beside: _Beside, _: _Before) -> str | None:
+    match event.hold:
+        case "pausing":
+            good = beside.has(f.HoldSet, hold="paused") or beside.command == "resume"
+        case "gate":
+            good = beside.has(f.GateResolved)
+        case "paused":
+            good = beside.command == "resume"
+        case "blocked":
+            good = beside.command == "retry"
+        case "cancelling":
+            good = False
+        case _:
+            good = True
+    return None if good else f"hold {event.hold} is cleared without what leads to it"
+
+
+def _gate_opened(event: f.GateOpened, beside: _Beside, _: _Before) -> str | None:
+    return None if beside.has(f.HoldSet, hold="gate") else f"gate {event.gate} is opened and holds nothing"
+
+
+def _gate_resolved(event: f.GateResolved, beside: _Beside, _: _Before) -> str | None:
+    good = beside.command == ("gate-approve" if event.approved else "gate-reject") and beside.has(f.HoldCleared, hold="gate")
+    return None if good else f"gate {event.gate} is resolved by nobody, or still holds"
+
+
+def _repaired(event: f.RepairStarted, beside: _Beside, _: _Before) -> str | None:
+    good = beside.has(f.IssuesRaised, phase=event.phase) and beside.has(f.PhaseMoved, phase=event.phase, status="planning")
+    return None if good else f"a repair of phase {event.phase} with no issues, or that is not planned"
+
+
+def _verified(event: f.VerifyRecorded, beside: _Beside, _: _Before) -> str | None:
+    then = ("reviewing", "complete") if event.status in ("passed", "skipped") else ("planning", "complete")
+    good = any(beside.has(f.PhaseMoved, phase=event.phase, status=status) for status in then)
+    return None if good else f"the check of phase {event.phase} is {event.status}, and nothing follows from it"
+
+
+def _validated(event: f.ValidationRecorded, beside: _Beside, _: _Before) -> str | None:
+    good = beside.has(f.HoldSet, hold="blocked") if event.verdict == "stop" else beside.has(f.OrchestrationMoved) or beside.has(f.GateOpened)
+    return None if good else f"the validator says {event.verdict}, and nothing follows from it"
+
+
+def _judged(event: f.VerdictRecorded, beside: _Beside, _: _Before) -> str | None:
+    good = event.task is None or beside.has(f.TaskMoved, phase=event.phase, task=event.task)
+    return None if good else f"task {event.phase}.{event.task} is judged {event.verdict}, and nothing follows from it"
+
+
+def _workspace(event: f.WorkspaceReady, beside: _Beside, _: _Before) -> str | None:
+    return None if beside.has(f.OrchestrationMoved, status="validating") else f"the workspace of {event.orchestration} is ready, and nothing follows"
+
+
+def _policy(event: f.PolicyChanged, beside: _Beside, _: _Before) -> str | None:
+    return None if beside.command in ("set-policy", "set-role-model") else f"the policy of {event.orchestration} is changed by nobody"
+
+
+_RULES: dict[type, Callable[[Any, _Beside, _Before], str | None]] = {
+    f.OrchestrationMoved: _orchestration,
+    f.PhaseMoved: _phase,
+    f.PhasePlanned: _planned,
+    f.TaskMoved: _task,
+    f.RunQueued: _queued,
+    f.RunEnded: _ended,
+    f.RunWithdrawn: _withdrawn,
+    f.HoldSet: _hold_set,
+    f.HoldCleared: _hold_cleared,
+    f.GateOpened: _gate_opened,
+    f.GateResolved: _gate_resolved,
+    f.RepairStarted: _repaired,
+    f.VerifyRecorded: _verified,
+    f.ValidationRecorded: _validated,
+    f.VerdictRecorded: _judged,
+    f.WorkspaceReady: _workspace,
+    f.PolicyChanged: _policy,
+}
+
+
+def hang_together(case: Case) -> Iterator[Finding]:
+    """I20: each event stands in a decision with what leads to it and what follows from it."""
+    before = _Before()
+    for place, _, deed in case.history.judged:
+        beside: _Beside | None = None
+        for event in deed.events:
+            rule = _RULES.get(type(event))
+            if rule is None:
+                continue
+            beside = beside or _Beside(deed)
+            wrong = rule(event, beside, before)
+            if wrong is not None:
+                yield Finding(shown_place(place), wrong)
+        if beside is not None:
+            for event in deed.events:
+                before.take(event)
+
+
+def work_continues(case: Case) -> Iterator[Finding]:
+    """I20: a run begins from the newest commits, a new attempt from those of the first; accepted work is among the newest commits."""
+    heads: dict[str, tuple[str, ...]] = {}
+    bases: dict[str, tuple[str, ...]] = {}
+    for place, _, deed in case.history.judged:
+        kept: list[tuple[str, str]] = []
+        for event in deed.events:
+            kind = type(event)
+            if kind is f.WorkspaceReady:
+                heads[event.orchestration] = (event.base,)
+            elif kind is f.HeadsMoved:
+                heads[event.orchestration] = event.heads
+            elif kind is f.TaskMoved and event.status == "completed" and event.git_range is not None:
+                kept.append((event.orchestration, event.git_range[1]))
+            elif kind is f.RunQueued:
+                expected = bases.get(event.run) if event.attempt > 1 else heads.get(event.orchestration) if event.kind in _FROM_HEADS else event.base
+                if expected is not None and event.base != expected:
+                    yield Finding(shown_place(place), f"{event.run}.{event.attempt} begins from {event.base}; it has to begin from {expected}")
+                bases[event.run] = event.base
+        for orchestration, head in kept:
+            if head not in heads.get(orchestration, ()):
+                yield Finding(shown_place(place), f"commit {head} of a completed task of {orchestration} is not among its newest commits")
+
+
+_FROM_HEADS = frozenset({"validate", "plan", "verify", "review", "finalize"})

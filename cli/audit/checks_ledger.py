@@ -1,0 +1,150 @@
+"""Checks of the ledger as a log: its chain, its counters, its clock, and the timeline made of it (I10, I11, I20). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bus_schemas import codec
+from bus_schemas.ids import PLANE
+from bus_schemas.subjects import ledger
+from cli.audit import facts as f
+from cli.audit.case import Case
+from cli.audit.deeds import CommandCause, Deed, place_of, shown_place
+from cli.audit.evidence import TimelineRow
+from cli.audit.verdict import Finding
+
+
+def decodable(case: Case) -> Iterator[Finding]:
+    """I20: every message of the ledger decodes, and stands on the subject of its project."""
+    for seq, subject, error in case.history.undecodable:
+        yield Finding(str(seq), f"the message on {subject} does not decode: {error}")
+    for message in case.history.messages:
+        if message.subject != ledger(message.project):
+            yield Finding(str(message.seq), f"a message of {message.project} stands on {message.subject}")
+
+
+def sequence(case: Case) -> Iterator[Finding]:
+    """I3, I20: nothing is ever deleted from the ledger, so its sequences are 1, 2, 3 and so on, each once, in order."""
+    expected = 1
+    for seq in case.history.stored_at_s:
+        if seq != expected:
+            yield Finding(str(seq), f"sequence {seq} stands where {expected} has to stand")
+        expected = seq + 1
+
+
+def chain(case: Case) -> Iterator[Finding]:
+    """I20: each message holds the SHA-256 of the body before it on its subject, the first one zeros."""
+    heads: dict[str, tuple[int, str]] = {}
+    for message in case.history.messages:
+        seq, sha256 = heads.get(message.subject, (0, codec.ZERO_HASH))
+        if message.prev != sha256:
+            yield Finding(str(message.seq), f"it does not follow {seq} on {message.subject}: prev {message.prev[:12]}, hash {sha256[:12]}")
+        heads[message.subject] = (message.seq, message.sha256)
+
+
+def batches(case: Case) -> Iterator[Finding]:
+    """I20: a batch is stored once."""
+    known: dict[str, int] = {}
+    for message in case.history.messages:
+        before = known.setdefault(message.batch, message.seq)
+        if before != message.seq:
+            yield Finding(str(message.seq), f"batch {message.batch} is stored at {before} too")
+
+
+def registry_seen(case: Case) -> Iterator[Finding]:
+    """I20: a message was decided against a registry that stood in the ledger before it, never an older one than the message before it."""
+    plane: set[int] = {0}
+    seen: dict[str, int] = {}
+    for message in case.history.messages:
+        if message.plane_seq not in plane:
+            yield Finding(str(message.seq), f"plane_seq {message.plane_seq} is no message of {PLANE} before it")
+        before = seen.get(message.project, 0)
+        if message.plane_seq < before:
+            yield Finding(str(message.seq), f"it was decided against {PLANE} as of {message.plane_seq}, the one before against {before}")
+        seen[message.project] = max(before, message.plane_seq)
+        if message.project == PLANE:
+            plane.add(message.seq)
+
+
+def clock(case: Case) -> Iterator[Finding]:
+    """I10: the time of decisions never runs backwards in a project."""
+    latest: dict[str, Deed] = {}
+    for place, project, deed in case.history.judged:
+        before = latest.get(project)
+        if before is not None and deed.at < before.at:
+            yield Finding(shown_place(place), f"decided at {deed.at.isoformat()}, after one of {before.at.isoformat()}")
+        latest[project] = deed
+
+
+_COUNTED: dict[type, tuple[str, str]] = {
+    f.OrchestrationLaunched: ("o", "orchestration"),
+    f.DesignAdded: ("d", "design"),
+    f.TicketAdded: ("t", "ticket"),
+}
+
+
+def counters(case: Case) -> Iterator[Finding]:
+    """I10: actions, orchestrations, designs and tickets of a project, and runs of an orchestration, are numbered 1, 2, 3."""
+    counts: dict[tuple[str, str], int] = {}
+    for place, project, deed in case.history.judged:
+        found = [] if deed.action is None else [(project, "a", deed.action.id)]
+        for event in deed.events:
+            kind = type(event)
+            if kind is f.RunQueued:
+                if event.attempt == 1:
+                    found.append((event.orchestration, "r", event.run))
+            elif kind in _COUNTED:
+                letter, noun = _COUNTED[kind]
+                named = getattr(event, noun)
+                found.append((project, letter, named if isinstance(named, str) else named.id))
+        for owner, letter, name in found:
+            number = counts[owner, letter] = counts.get((owner, letter), 0) + 1
+            if name != f"{owner}-{letter}{number}":
+                yield Finding(shown_place(place), f"{name} stands where {owner}-{letter}{number} has to stand")
+                tail = name.rpartition(f"-{letter}")[2]
+                counts[owner, letter] = int(tail) if tail.isdecimal() else number
+
+
+def timeline_is_ledger(case: Case) -> Iterator[Finding]:
+    """I11: the timeline has exactly the rows of the ledger, each once, and says the same of them."""
+    rows = iter(case.timeline)
+    row = next(rows, None)
+    for place, project, deed in case.history.judged:
+        at = place
+        for expected in _rows(at, project, deed):
+            while row is not None and place_of(row.seq, row.idx) < place_of(expected.seq, expected.idx):
+                yield Finding(f"{row.seq}.{row.idx}", f"the timeline has a row {row.type} that the ledger has not, or has it twice")
+                row = next(rows, None)
+            if row is None or (row.seq, row.idx) != (expected.seq, expected.idx):
+                yield Finding(f"{expected.seq}.{expected.idx}", f"the timeline lacks the row {expected.type} of the ledger")
+                continue
+            if row != expected and not _is_same(row, expected):
+                yield Finding(f"{row.seq}.{row.idx}", f"the timeline says {row}, the ledger {expected}")
+            row = next(rows, None)
+    while row is not None:
+        yield Finding(f"{row.seq}.{row.idx}", f"the timeline has a row {row.type} that the ledger has not")
+        row = next(rows, None)
+
+
+def _rows(place: int, project: str, deed: Deed) -> Iterator[TimelineRow]:
+    seq, idx = place >> 20, place & 0xFFFFF
+    because = deed.because
+    if deed.action is not None:
+        because = deed.action.id
+        kind = deed.cause.type if type(deed.cause) is CommandCause else "unknown"
+        yield TimelineRow(seq, idx, project, kind, deed.action.orchestration, None, None, deed.action.id)
+        idx += 1
+    for event in deed.events:
+        kind = f.name_of(event)
+        yield TimelineRow(
+            seq, idx, project, kind, getattr(event, "orchestration", None), getattr(event, "run", None), getattr(event, "attempt", None), because
+        )
+        idx += 1
+
+
+def _is_same(row: TimelineRow, expected: TimelineRow) -> bool:
+    """Return whether a row of the timeline says nothing else than the ledger, as far as it says something."""
+    if (row.project, row.type) != (expected.project, expected.type):
+        return False
+    named = ("orchestration", "run", "attempt")
+    return all(getattr(row, name) in (None, getattr(expected, name)) or getattr(expected, name) is None for name in named)
