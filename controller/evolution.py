@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -96,49 +98,55 @@ def launched(event: e.OrchestrationLaunched, design: Design | None, at: datetime
 
 def evolve(o: Orchestration, event: OrchestrationEvent, at: datetime, because: str | None) -> Orchestration:
     """Return the orchestration after an event."""
-    match event:
-        case e.OrchestrationMoved():
-            return _moved(o, event, at)
-        case e.WorkspaceReady():
-            return replace(o, path=event.path, branch=event.branch, heads=(event.base,))
-        case e.HeadsMoved():
-            return replace(o, heads=event.heads)
-        case e.PhaseMoved():
-            return _phase_moved(o, event)
-        case e.PhasePlanned():
-            return _planned(o, event)
-        case e.RepairStarted() | e.VerifyRecorded() | e.VerdictRecorded() | e.IssuesRaised():
-            return _phase_noted(o, event)
-        case e.TaskMoved():
-            return _task_moved(o, event)
-        case e.TaskEdited():
-            return plan.edited(o, event)
-        case e.TaskInserted():
-            return plan.inserted(o, event)
-        case e.PolicyChanged():
-            return _policy_changed(o, event, at, because)
-        case e.NodeAssigned():
-            return replace(o, node=event.node)
-        case e.RunQueued():
-            return _queued(o, event, at, because)
-        case e.RunDispatched() | e.RunStarted() | e.RunWithdrawn() | e.RunEnded():
-            return _run_moved(o, event, at)
-        case e.HoldSet():
-            holds = tuple(hold for hold in o.holds if hold.kind is not event.hold)
-            return replace(o, holds=(*holds, Hold(event.hold, event.reason, at, event.reason_code, event.stop, event.until)))
-        case e.HoldCleared():
-            return replace(o, holds=tuple(hold for hold in o.holds if hold.kind is not event.hold))
-        case e.GateOpened():
-            return replace(o, gate=Gate(event.gate, event.phase, event.subject, at))
-        case e.GateResolved():
-            return replace(o, gate=None)
-        case e.ActionOpened():
-            return replace(o, open_actions=(*o.open_actions, OpenAction(event.action, event.kind)))
-        case e.ValidationRecorded() | e.ReportStale():
-            return o
+    return _EVOLVE[type(event)](o, event, at, because)
 
 
-def _moved(o: Orchestration, event: e.OrchestrationMoved, at: datetime) -> Orchestration:
+def _workspace(o: Orchestration, event: e.WorkspaceReady, at: datetime, because: str | None) -> Orchestration:
+    return replace(o, path=event.path, branch=event.branch, heads=(event.base,))
+
+
+def _heads_moved(o: Orchestration, event: e.HeadsMoved, at: datetime, because: str | None) -> Orchestration:
+    return replace(o, heads=event.heads)
+
+
+def _task_edited(o: Orchestration, event: e.TaskEdited, at: datetime, because: str | None) -> Orchestration:
+    return plan.edited(o, event)
+
+
+def _task_inserted(o: Orchestration, event: e.TaskInserted, at: datetime, because: str | None) -> Orchestration:
+    return plan.inserted(o, event)
+
+
+def _assigned(o: Orchestration, event: e.NodeAssigned, at: datetime, because: str | None) -> Orchestration:
+    return replace(o, node=event.node)
+
+
+def _held(o: Orchestration, event: e.HoldSet, at: datetime, because: str | None) -> Orchestration:
+    holds = tuple(hold for hold in o.holds if hold.kind is not event.hold)
+    return replace(o, holds=(*holds, Hold(event.hold, event.reason, at, event.reason_code, event.stop, event.until)))
+
+
+def _let_go(o: Orchestration, event: e.HoldCleared, at: datetime, because: str | None) -> Orchestration:
+    return replace(o, holds=tuple(hold for hold in o.holds if hold.kind is not event.hold))
+
+
+def _gate_opened(o: Orchestration, event: e.GateOpened, at: datetime, because: str | None) -> Orchestration:
+    return replace(o, gate=Gate(event.gate, event.phase, event.subject, at))
+
+
+def _gate_resolved(o: Orchestration, event: e.GateResolved, at: datetime, because: str | None) -> Orchestration:
+    return replace(o, gate=None)
+
+
+def _action_opened(o: Orchestration, event: e.ActionOpened, at: datetime, because: str | None) -> Orchestration:
+    return replace(o, open_actions=(*o.open_actions, OpenAction(event.action, event.kind)))
+
+
+def _noted(o: Orchestration, event: e.ValidationRecorded | e.ReportStale, at: datetime, because: str | None) -> Orchestration:
+    return o
+
+
+def _moved(o: Orchestration, event: e.OrchestrationMoved, at: datetime, because: str | None) -> Orchestration:
     ended = event.status in (OrchestrationStatus.COMPLETE, OrchestrationStatus.FAILED, OrchestrationStatus.CANCELLED)
     return replace(
         o,
@@ -157,7 +165,7 @@ def _policy_changed(o: Orchestration, event: e.PolicyChanged, at: datetime, beca
     return replace(o, active_policy=event.policy, policy_revision=event.revision, policy_changes=(*o.policy_changes, revision))
 
 
-def _phase_moved(o: Orchestration, event: e.PhaseMoved) -> Orchestration:
+def _phase_moved(o: Orchestration, event: e.PhaseMoved, at: datetime, because: str | None) -> Orchestration:
     phase = o.find_phase(event.phase) or Phase(event.phase)
     base = phase.base
     if event.status is PhaseStatus.PLANNING:
@@ -167,7 +175,7 @@ def _phase_moved(o: Orchestration, event: e.PhaseMoved) -> Orchestration:
     return with_phase(o, replace(phase, status=event.status, base=base))
 
 
-def _planned(o: Orchestration, event: e.PhasePlanned) -> Orchestration:
+def _planned(o: Orchestration, event: e.PhasePlanned, at: datetime, because: str | None) -> Orchestration:
     phase = o.find_phase(event.phase)
     if phase is None:
         return o
@@ -186,28 +194,35 @@ def _planned(o: Orchestration, event: e.PhasePlanned) -> Orchestration:
     return with_phase(o, replace(phase, tasks=phase.tasks + added, revision=event.revision, issues=()))
 
 
-def _phase_noted(o: Orchestration, event: e.RepairStarted | e.VerifyRecorded | e.VerdictRecorded | e.IssuesRaised) -> Orchestration:
+def _repaired(o: Orchestration, event: e.RepairStarted, at: datetime, because: str | None) -> Orchestration:
+    phase = o.find_phase(event.phase)
+    return o if phase is None else with_phase(o, replace(phase, repairs=event.repair))
+
+
+def _verified(o: Orchestration, event: e.VerifyRecorded, at: datetime, because: str | None) -> Orchestration:
+    phase = o.find_phase(event.phase)
+    return o if phase is None else with_phase(o, replace(phase, verify=event.status))
+
+
+def _judged(o: Orchestration, event: e.VerdictRecorded, at: datetime, because: str | None) -> Orchestration:
+    phase = o.find_phase(event.phase)
+    if phase is None or event.task is not None:
+        return o
+    others = tuple(known for known in phase.verdicts if known.reviewer != event.reviewer)
+    return with_phase(o, replace(phase, verdicts=(*others, VerdictOf(event.reviewer, event.verdict, event.findings))))
+
+
+def _issues_raised(o: Orchestration, event: e.IssuesRaised, at: datetime, because: str | None) -> Orchestration:
     phase = o.find_phase(event.phase)
     if phase is None:
         return o
-    match event:
-        case e.RepairStarted():
-            return with_phase(o, replace(phase, repairs=event.repair))
-        case e.VerifyRecorded():
-            return with_phase(o, replace(phase, verify=event.status))
-        case e.VerdictRecorded():
-            if event.task is not None:
-                return o
-            others = tuple(known for known in phase.verdicts if known.reviewer != event.reviewer)
-            return with_phase(o, replace(phase, verdicts=(*others, VerdictOf(event.reviewer, event.verdict, event.findings))))
-        case e.IssuesRaised():
-            if event.task is None:
-                return with_phase(o, replace(phase, issues=phase.issues + event.issues))
-            task = phase.task(event.task)
-            return o if task is None else with_task(o, phase.id, replace(task, issues=event.issues))
+    if event.task is None:
+        return with_phase(o, replace(phase, issues=phase.issues + event.issues))
+    task = phase.task(event.task)
+    return o if task is None else with_task(o, phase.id, replace(task, issues=event.issues))
 
 
-def _task_moved(o: Orchestration, event: e.TaskMoved) -> Orchestration:
+def _task_moved(o: Orchestration, event: e.TaskMoved, at: datetime, because: str | None) -> Orchestration:
     phase = o.find_phase(event.phase)
     task = None if phase is None else phase.task(event.task)
     if task is None:
@@ -262,20 +277,25 @@ def _queued(o: Orchestration, event: e.RunQueued, at: datetime, because: str | N
     return with_task(o, event.phase, replace(task, contains=contains))
 
 
-def _run_moved(o: Orchestration, event: e.RunDispatched | e.RunStarted | e.RunWithdrawn | e.RunEnded, at: datetime) -> Orchestration:
+def _attempt(o: Orchestration, event: e.RunDispatched | e.RunStarted | e.RunWithdrawn | e.RunEnded) -> Run | None:
+    """Return the run of an event, if the event is about its newest attempt."""
     run = o.run(event.run)
-    if run is None or run.attempt != event.attempt:
-        return o
-    match event:
-        case e.RunDispatched():
-            return with_run(o, replace(run, status=RunStatus.DISPATCHED)) if run.status is RunStatus.QUEUED else o
-        case e.RunStarted():
-            o = with_run(o, replace(run, status=RunStatus.STARTED, started_at=at))
-            return _count_task_attempt(o, run, 1)
-        case e.RunWithdrawn():
-            return with_run(o, replace(run, status=RunStatus.WITHDRAWN, ended_at=at))
-        case e.RunEnded():
-            return _ended(o, run, event, at)
+    return run if run is not None and run.attempt == event.attempt else None
+
+
+def _dispatched(o: Orchestration, event: e.RunDispatched, at: datetime, because: str | None) -> Orchestration:
+    run = _attempt(o, event)
+    return o if run is None or run.status is not RunStatus.QUEUED else with_run(o, replace(run, status=RunStatus.DISPATCHED))
+
+
+def _started(o: Orchestration, event: e.RunStarted, at: datetime, because: str | None) -> Orchestration:
+    run = _attempt(o, event)
+    return o if run is None else _count_task_attempt(with_run(o, replace(run, status=RunStatus.STARTED, started_at=at)), run, 1)
+
+
+def _withdrawn(o: Orchestration, event: e.RunWithdrawn, at: datetime, because: str | None) -> Orchestration:
+    run = _attempt(o, event)
+    return o if run is None else with_run(o, replace(run, status=RunStatus.WITHDRAWN, ended_at=at))
 
 
 def _count_task_attempt(o: Orchestration, run: Run, by: int) -> Orchestration:
@@ -286,7 +306,10 @@ def _count_task_attempt(o: Orchestration, run: Run, by: int) -> Orchestration:
     return with_task(o, phase.id, replace(task, attempts=task.attempts + by))
 
 
-def _ended(o: Orchestration, run: Run, event: e.RunEnded, at: datetime) -> Orchestration:
+def _ended(o: Orchestration, event: e.RunEnded, at: datetime, because: str | None) -> Orchestration:
+    run = _attempt(o, event)
+    if run is None:
+        return o
     stopped = event.outcome is Outcome.CANCELLED or event.reason_code == Reason.QUOTA_EXHAUSTED
     did_not_start = not event.counts and event.outcome is not Outcome.SUCCEEDED and not stopped
     ended = replace(
@@ -310,3 +333,33 @@ def _ended(o: Orchestration, run: Run, event: e.RunEnded, at: datetime) -> Orche
         return o
     usd = o.usd if usage.usd is None else (o.usd or 0.0) + usage.usd
     return replace(o, tokens=o.tokens + usage.input_tokens + usage.output_tokens, usd=usd)
+
+
+_EVOLVE: dict[type, Callable[[Orchestration, Any, datetime, str | None], Orchestration]] = {
+    e.OrchestrationMoved: _moved,
+    e.WorkspaceReady: _workspace,
+    e.HeadsMoved: _heads_moved,
+    e.ValidationRecorded: _noted,
+    e.PhaseMoved: _phase_moved,
+    e.PhasePlanned: _planned,
+    e.RepairStarted: _repaired,
+    e.IssuesRaised: _issues_raised,
+    e.VerifyRecorded: _verified,
+    e.VerdictRecorded: _judged,
+    e.TaskMoved: _task_moved,
+    e.TaskEdited: _task_edited,
+    e.TaskInserted: _task_inserted,
+    e.PolicyChanged: _policy_changed,
+    e.NodeAssigned: _assigned,
+    e.RunQueued: _queued,
+    e.RunDispatched: _dispatched,
+    e.RunStarted: _started,
+    e.RunWithdrawn: _withdrawn,
+    e.RunEnded: _ended,
+    e.ReportStale: _noted,
+    e.HoldSet: _held,
+    e.HoldCleared: _let_go,
+    e.GateOpened: _gate_opened,
+    e.GateResolved: _gate_resolved,
+    e.ActionOpened: _action_opened,
+}

@@ -219,12 +219,16 @@ class Orchestration(Struct, frozen=True, array_like=True, gc=False):
         order = list(HoldKind)
         return min(self.holds, key=lambda hold: order.index(hold.kind), default=None)
 
-    def run(self, run_id: str) -> Run | None:
-        """Return a run, or None. Runs are numbered from 1 without gaps."""
+    def place_of(self, run_id: str) -> int | None:
+        """Return where a run stands in `runs`, or None. Runs are numbered from 1 without gaps."""
         number = run_id.rpartition("-r")[2]
-        index = int(number) - 1 if number.isdecimal() else -1
-        run = self.runs[index] if 0 <= index < len(self.runs) else None
-        return run if run is not None and run.id == run_id else None
+        place = int(number) - 1 if number.isdecimal() else -1
+        return place if 0 <= place < len(self.runs) and self.runs[place].id == run_id else None
+
+    def run(self, run_id: str) -> Run | None:
+        """Return a run, or None."""
+        place = self.place_of(run_id)
+        return None if place is None else self.runs[place]
 
     def open_runs(self) -> tuple[Run, ...]:
         """Return the runs whose newest attempt has not ended."""
@@ -268,8 +272,5 @@ def with_task(orchestration: Orchestration, phase_id: str, task: Task) -> Orches
 
 def with_run(orchestration: Orchestration, run: Run) -> Orchestration:
     """Return the orchestration with this run in the place of the one with its id, or appended."""
-    known = orchestration.run(run.id)
-    if known is None:
-        return replace(orchestration, runs=(*orchestration.runs, run))
-    index = orchestration.runs.index(known)
-    return replace(orchestration, runs=(*orchestration.runs[:index], run, *orchestration.runs[index + 1 :]))
+    place, runs = orchestration.place_of(run.id), orchestration.runs
+    return replace(orchestration, runs=(*runs, run) if place is None else (*runs[:place], run, *runs[place + 1 :]))

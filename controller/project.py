@@ -6,8 +6,9 @@ fold of it. The same aggregate serves a project and `plane`, which uses the regi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -55,52 +56,68 @@ class Aggregate(Struct, frozen=True):
 
 def evolve_action(state: Aggregate, decision: Decision, position: Position | None) -> Aggregate:
     """Return the state after a decision's action was recorded, before its events."""
-    state = replace(state, at=decision.at)
     cause, action = decision.cause, decision.action
     if action is None or not isinstance(cause, CommandCause):
-        return state
+        return replace(state, at=decision.at)
     return replace(
         state,
+        at=decision.at,
         actions=state.actions.insert(action.id, receipt_of(decision, cause, action, position)),
         commands=state.commands.insert(action.id, cause.id),
         action_count=state.action_count + 1,
     )
 
 
+class Cause(NamedTuple):
+    """What events of one decision have in common: when it was made, and the action and the principal that led to it."""
+
+    at: datetime
+    because: str | None
+    by: str | None
+
+
 def evolve(state: Aggregate, event: e.Event, at: datetime, because: str | None, by: str | None) -> Aggregate:
     """Return the state after an event of a decision made at `at`, led to by action `because` of principal `by`."""
-    match event:
-        case e.ActionCompleted():
-            return _end_action(state, event.action, at, ActionStatus.COMPLETED, None, "")
-        case e.ActionFailed():
-            return _end_action(state, event.action, at, ActionStatus.FAILED, event.reason_code, event.message)
-        case e.OrchestrationLaunched():
-            return _launched(state, event, at, because or "", by or "")
-        case e.FlagChanged():
-            changes = state.flag_changes if because is None else state.flag_changes.insert(event.flag, FlagChange(because, event.previous))
-            return replace(state, flags=state.flags.insert(event.flag, event.on), flag_changes=changes)
-        case e.HeadsRecorded():
-            return replace(state, heads=state.heads.update({head.project: head for head in event.heads}))
-        case e.NodeRegistered():
-            return replace(state, nodes=state.nodes.insert(event.node.id, event.node))
-        case e.NodeCordonChanged():
-            node = state.nodes.get(event.node)
-            return (
-                state
-                if node is None
-                else replace(state, nodes=state.nodes.insert(node.id, replace(node, cordoned=event.cordoned, draining=event.draining)))
-            )
-        case e.ProjectAdded() | e.ProjectEdited():
-            return replace(state, projects=state.projects.insert(event.project.id, event.project))
-        case e.DesignAdded() | e.DesignEdited() | e.DesignMarked() | e.DesignMoved():
-            return _design(state, event, at)
-        case e.TicketAdded() | e.TicketEdited() | e.TicketMoved():
-            return _ticket(state, event, at)
-        case e.CommentAdded():
-            target = event.comment.target
-            return replace(state, comments=state.comments.insert(target, (*state.comments.get(target, ()), event.comment)))
-        case _:
-            return _orchestration(state, event, at, because)
+    return _EVOLVE.get(type(event), _orchestration)(state, event, Cause(at, because, by))
+
+
+def _completed(state: Aggregate, event: e.ActionCompleted, cause: Cause) -> Aggregate:
+    return _end_action(state, event.action, cause.at, ActionStatus.COMPLETED, None, "")
+
+
+def _failed(state: Aggregate, event: e.ActionFailed, cause: Cause) -> Aggregate:
+    return _end_action(state, event.action, cause.at, ActionStatus.FAILED, event.reason_code, event.message)
+
+
+def _flag(state: Aggregate, event: e.FlagChanged, cause: Cause) -> Aggregate:
+    changes = state.flag_changes
+    if cause.because is not None:
+        changes = changes.insert(event.flag, FlagChange(cause.because, event.previous))
+    return replace(state, flags=state.flags.insert(event.flag, event.on), flag_changes=changes)
+
+
+def _heads(state: Aggregate, event: e.HeadsRecorded, cause: Cause) -> Aggregate:
+    return replace(state, heads=state.heads.update({head.project: head for head in event.heads}))
+
+
+def _node(state: Aggregate, event: e.NodeRegistered, cause: Cause) -> Aggregate:
+    return replace(state, nodes=state.nodes.insert(event.node.id, event.node))
+
+
+def _cordon(state: Aggregate, event: e.NodeCordonChanged, cause: Cause) -> Aggregate:
+    node = state.nodes.get(event.node)
+    if node is None:
+        return state
+    return replace(state, nodes=state.nodes.insert(node.id, replace(node, cordoned=event.cordoned, draining=event.draining)))
+
+
+def _project(state: Aggregate, event: e.ProjectAdded | e.ProjectEdited, cause: Cause) -> Aggregate:
+    return replace(state, projects=state.projects.insert(event.project.id, event.project))
+
+
+def _comment(state: Aggregate, event: e.CommentAdded, cause: Cause) -> Aggregate:
+    target = event.comment.target
+    return replace(state, comments=state.comments.insert(target, (*state.comments.get(target, ()), event.comment)))
 
 
 def _end_action(state: Aggregate, action: str, at: datetime, status: ActionStatus, code: str | None, message: str) -> Aggregate:
@@ -115,8 +132,9 @@ def _end_action(state: Aggregate, action: str, at: datetime, status: ActionStatu
     return replace(state, orchestrations=state.orchestrations.insert(orchestration.id, replace(orchestration, open_actions=left)))
 
 
-def _launched(state: Aggregate, event: e.OrchestrationLaunched, at: datetime, action: str, by: str) -> Aggregate:
-    orchestration = evolution.launched(event, state.designs.get(event.design), at, action, by, state.project)
+def _launched(state: Aggregate, event: e.OrchestrationLaunched, cause: Cause) -> Aggregate:
+    design = state.designs.get(event.design)
+    orchestration = evolution.launched(event, design, cause.at, cause.because or "", cause.by or "", state.project)
     return replace(
         state,
         orchestration_count=state.orchestration_count + 1,
@@ -125,7 +143,8 @@ def _launched(state: Aggregate, event: e.OrchestrationLaunched, at: datetime, ac
     )
 
 
-def _design(state: Aggregate, event: e.DesignAdded | e.DesignEdited | e.DesignMarked | e.DesignMoved, at: datetime) -> Aggregate:
+def _design(state: Aggregate, event: e.DesignAdded | e.DesignEdited | e.DesignMarked | e.DesignMoved, cause: Cause) -> Aggregate:
+    at = cause.at
     if isinstance(event, e.DesignAdded):
         design = replace(event.design, created_at=at, updated_at=at)
         return replace(state, design_count=state.design_count + 1, designs=state.designs.insert(design.id, design))
@@ -149,7 +168,8 @@ def _design(state: Aggregate, event: e.DesignAdded | e.DesignEdited | e.DesignMa
     return replace(state, designs=state.designs.insert(known.id, replace(design, revision=event.revision, updated_at=at)))
 
 
-def _ticket(state: Aggregate, event: e.TicketAdded | e.TicketEdited | e.TicketMoved, at: datetime) -> Aggregate:
+def _ticket(state: Aggregate, event: e.TicketAdded | e.TicketEdited | e.TicketMoved, cause: Cause) -> Aggregate:
+    at = cause.at
     if isinstance(event, e.TicketAdded):
         ticket = replace(event.ticket, created_at=at, updated_at=at)
         return replace(state, ticket_count=state.ticket_count + 1, tickets=state.tickets.insert(ticket.id, ticket))
@@ -169,15 +189,39 @@ def _ticket(state: Aggregate, event: e.TicketAdded | e.TicketEdited | e.TicketMo
     return replace(state, tickets=state.tickets.insert(known.id, replace(ticket, updated_at=at)))
 
 
-def _orchestration(state: Aggregate, event: evolution.OrchestrationEvent, at: datetime, because: str | None) -> Aggregate:
+def _orchestration(state: Aggregate, event: evolution.OrchestrationEvent, cause: Cause) -> Aggregate:
     known = state.orchestrations.get(event.orchestration)
-    if known is None:
-        return state
-    changed = evolution.evolve(known, event, at, because)
-    state = replace(state, orchestrations=state.orchestrations.insert(known.id, changed))
+    return state if known is None else _changed(state, known, evolution.evolve(known, event, cause.at, cause.because))
+
+
+def _changed(state: Aggregate, known: Orchestration, changed: Orchestration) -> Aggregate:
+    """Return the state with an orchestration as it is after some events."""
+    orchestrations = state.orchestrations.insert(known.id, changed)
     if known.is_live and not changed.is_live and state.live_slugs.get(known.slug) == known.id:
-        state = replace(state, live_slugs=state.live_slugs.remove(known.slug))
-    return state
+        return replace(state, orchestrations=orchestrations, live_slugs=state.live_slugs.remove(known.slug))
+    return replace(state, orchestrations=orchestrations)
+
+
+_EVOLVE: dict[type, Callable[[Aggregate, Any, Cause], Aggregate]] = {
+    e.ActionCompleted: _completed,
+    e.ActionFailed: _failed,
+    e.OrchestrationLaunched: _launched,
+    e.FlagChanged: _flag,
+    e.HeadsRecorded: _heads,
+    e.NodeRegistered: _node,
+    e.NodeCordonChanged: _cordon,
+    e.ProjectAdded: _project,
+    e.ProjectEdited: _project,
+    e.DesignAdded: _design,
+    e.DesignEdited: _design,
+    e.DesignMarked: _design,
+    e.DesignMoved: _design,
+    e.TicketAdded: _ticket,
+    e.TicketEdited: _ticket,
+    e.TicketMoved: _ticket,
+    e.CommentAdded: _comment,
+}
+"""What an event changes; every other event changes one orchestration alone."""
 
 
 def fold_decision(state: Aggregate, decision: Decision, position: Position | None) -> Aggregate:
@@ -185,9 +229,23 @@ def fold_decision(state: Aggregate, decision: Decision, position: Position | Non
     state = evolve_action(state, decision, position)
     by = decision.cause.by if isinstance(decision.cause, CommandCause) else None
     because = decision.action.id if decision.action is not None else decision.because
+    cause = Cause(decision.at, because, by)
+    before: Orchestration | None = None
+    now: Orchestration | None = None
     for event in decision.events:
-        state = evolve(state, event, decision.at, because, by)
-    return state
+        apply = _EVOLVE.get(type(event))
+        # events of one orchestration follow each other: it is put into the state once, after the last of them
+        if now is not None and before is not None and (apply is not None or event.orchestration != now.id):  # type: ignore[union-attr]
+            state, before, now = _changed(state, before, now), None, None
+        if apply is not None:
+            state = apply(state, event, cause)
+            continue
+        if now is None:
+            before = now = state.orchestrations.get(event.orchestration)  # type: ignore[union-attr, arg-type]
+            if now is None:
+                continue
+        now = evolution.evolve(now, event, cause.at, because)  # type: ignore[arg-type]
+    return state if now is None or before is None else _changed(state, before, now)
 
 
 def fold(state: Aggregate, message: LedgerMessage, seq: int) -> Aggregate:
