@@ -10,9 +10,24 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from bus_schemas.entities import Comment, Complexity, Design, DesignStatus, Node, Priority, Project, Ticket, TicketStatus
 from bus_schemas.orders import Issue, RunKind
 from bus_schemas.policy import Policy
+from bus_schemas.registry_events import CommentAdded as CommentAdded
+from bus_schemas.registry_events import DesignAdded as DesignAdded
+from bus_schemas.registry_events import DesignEdited as DesignEdited
+from bus_schemas.registry_events import DesignMarked as DesignMarked
+from bus_schemas.registry_events import DesignMoved as DesignMoved
+from bus_schemas.registry_events import EventBase
+from bus_schemas.registry_events import FlagChanged as FlagChanged
+from bus_schemas.registry_events import HeadsRecorded as HeadsRecorded
+from bus_schemas.registry_events import NodeCordonChanged as NodeCordonChanged
+from bus_schemas.registry_events import NodeRegistered as NodeRegistered
+from bus_schemas.registry_events import ProjectAdded as ProjectAdded
+from bus_schemas.registry_events import ProjectEdited as ProjectEdited
+from bus_schemas.registry_events import RecordedHead as RecordedHead
+from bus_schemas.registry_events import TicketAdded as TicketAdded
+from bus_schemas.registry_events import TicketEdited as TicketEdited
+from bus_schemas.registry_events import TicketMoved as TicketMoved
 from bus_schemas.reports import Finding, Outcome, PlannedTask, Result, Usage, Verdict
 from bus_schemas.statuses import GateKind as GateKind
 from bus_schemas.statuses import HoldKind as HoldKind
@@ -22,128 +37,7 @@ from bus_schemas.statuses import RunStatus as RunStatus
 from bus_schemas.statuses import TaskStatus as TaskStatus
 
 
-class _Event(Struct, frozen=True, omit_defaults=True, tag_field="type"):
-    """What all events share."""
-
-
-class FlagChanged(_Event, tag="flag-changed", frozen=True):
-    """A feature flag was turned on or off."""
-
-    flag: str
-    on: bool
-    previous: bool = False
-
-
-class NodeRegistered(_Event, tag="node-registered", frozen=True):
-    """A node's first beat, or a beat that describes it differently."""
-
-    node: Node
-
-
-class RecordedHead(Struct, frozen=True):
-    """The newest ledger message of a project at some moment, and the SHA-256 of its stored body."""
-
-    project: str
-    seq: int
-    sha256: str
-
-
-class HeadsRecorded(_Event, tag="heads-recorded", frozen=True):
-    """The newest message of each project whose ledger went on since the last record, by name; in `plane` alone.
-
-    Where the ledger does not hold one of them any more, acknowledged decisions were lost or changed.
-    """
-
-    heads: tuple[RecordedHead, ...]
-
-
-class NodeCordonChanged(_Event, tag="node-cordon-changed", frozen=True):
-    """A node takes no new work, or takes it again; one that is drained gives its orchestrations to other nodes."""
-
-    node: str
-    cordoned: bool
-    draining: bool = False
-
-
-class ProjectAdded(_Event, tag="project-added", frozen=True):
-    """A project was registered."""
-
-    project: Project
-
-
-class ProjectEdited(_Event, tag="project-edited", frozen=True):
-    """A project was changed; it now is as given."""
-
-    project: Project
-
-
-class DesignAdded(_Event, tag="design-added", frozen=True):
-    """A design was added."""
-
-    design: Design
-
-
-class DesignEdited(_Event, tag="design-edited", frozen=True):
-    """A design was changed; None means: as before."""
-
-    design: str
-    revision: int
-    title: str | None = None
-    body: str | None = None
-    complexity: Complexity | None = None
-    phase_count: int | None = None
-
-
-class DesignMarked(_Event, tag="design-marked", frozen=True):
-    """A marker was set or cleared."""
-
-    design: str
-    marker: str
-    completed: bool
-    revision: int
-
-
-class DesignMoved(_Event, tag="design-moved", frozen=True):
-    """A design has another status."""
-
-    design: str
-    status: DesignStatus
-    previous: DesignStatus
-    revision: int
-
-
-class TicketAdded(_Event, tag="ticket-added", frozen=True):
-    """A ticket was added."""
-
-    ticket: Ticket
-
-
-class TicketEdited(_Event, tag="ticket-edited", frozen=True):
-    """A ticket was changed; None means: as before."""
-
-    ticket: str
-    title: str | None = None
-    body: str | None = None
-    design: str | None = None
-    priority: Priority | None = None
-
-
-class TicketMoved(_Event, tag="ticket-moved", frozen=True):
-    """A ticket has another status; `orchestration` is set when a launch moved it."""
-
-    ticket: str
-    status: TicketStatus
-    previous: TicketStatus
-    orchestration: str | None = None
-
-
-class CommentAdded(_Event, tag="comment-added", frozen=True):
-    """A comment was added."""
-
-    comment: Comment
-
-
-class OrchestrationLaunched(_Event, tag="orchestration-launched", frozen=True):
+class OrchestrationLaunched(EventBase, tag="orchestration-launched", frozen=True):
     """A launch was accepted. The design's text is the one of `design_revision` at this place of the ledger."""
 
     orchestration: str
@@ -161,7 +55,7 @@ class OrchestrationLaunched(_Event, tag="orchestration-launched", frozen=True):
     design_only: bool = False
 
 
-class OrchestrationMoved(_Event, tag="orchestration-moved", frozen=True):
+class OrchestrationMoved(EventBase, tag="orchestration-moved", frozen=True):
     """An orchestration has another status; a failed one has a reason code."""
 
     orchestration: str
@@ -172,7 +66,7 @@ class OrchestrationMoved(_Event, tag="orchestration-moved", frozen=True):
     message: str = ""
 
 
-class WorkspaceReady(_Event, tag="workspace-ready", frozen=True):
+class WorkspaceReady(EventBase, tag="workspace-ready", frozen=True):
     """`init` made the clone: the commit it starts from and the branch that `finalize` will write."""
 
     orchestration: str
@@ -181,14 +75,14 @@ class WorkspaceReady(_Event, tag="workspace-ready", frozen=True):
     branch: str
 
 
-class HeadsMoved(_Event, tag="heads-moved", frozen=True):
+class HeadsMoved(EventBase, tag="heads-moved", frozen=True):
     """The newest commits of the work: what the next run starts from."""
 
     orchestration: str
     heads: tuple[str, ...]
 
 
-class ValidationRecorded(_Event, tag="validation-recorded", frozen=True):
+class ValidationRecorded(EventBase, tag="validation-recorded", frozen=True):
     """What the validator said of the design."""
 
     orchestration: str
@@ -196,7 +90,7 @@ class ValidationRecorded(_Event, tag="validation-recorded", frozen=True):
     findings: tuple[Finding, ...] = ()
 
 
-class PhaseMoved(_Event, tag="phase-moved", frozen=True):
+class PhaseMoved(EventBase, tag="phase-moved", frozen=True):
     """A phase has another status; a phase not known before is added (`N.5` after `N`)."""
 
     orchestration: str
@@ -206,7 +100,7 @@ class PhaseMoved(_Event, tag="phase-moved", frozen=True):
     message: str = ""
 
 
-class PhasePlanned(_Event, tag="phase-planned", frozen=True):
+class PhasePlanned(EventBase, tag="phase-planned", frozen=True):
     """Tasks were appended to a phase, numbered as they stand here; its plan has a new revision."""
 
     orchestration: str
@@ -215,7 +109,7 @@ class PhasePlanned(_Event, tag="phase-planned", frozen=True):
     tasks: tuple[PlannedTask, ...]
 
 
-class RepairStarted(_Event, tag="repair-started", frozen=True):
+class RepairStarted(EventBase, tag="repair-started", frozen=True):
     """A phase with gaps is planned again."""
 
     orchestration: str
@@ -223,7 +117,7 @@ class RepairStarted(_Event, tag="repair-started", frozen=True):
     repair: int
 
 
-class IssuesRaised(_Event, tag="issues-raised", frozen=True):
+class IssuesRaised(EventBase, tag="issues-raised", frozen=True):
     """What the next plan (or, with `task`, the next run of that task) must answer; kept until it is used."""
 
     orchestration: str
@@ -232,7 +126,7 @@ class IssuesRaised(_Event, tag="issues-raised", frozen=True):
     task: int | None = None
 
 
-class VerifyRecorded(_Event, tag="verify-recorded", frozen=True):
+class VerifyRecorded(EventBase, tag="verify-recorded", frozen=True):
     """The project's check: passed, failed, or skipped because the project has none."""
 
     orchestration: str
@@ -241,7 +135,7 @@ class VerifyRecorded(_Event, tag="verify-recorded", frozen=True):
     exit_code: int | None = None
 
 
-class VerdictRecorded(_Event, tag="verdict-recorded", frozen=True):
+class VerdictRecorded(EventBase, tag="verdict-recorded", frozen=True):
     """What a reviewer said of a phase or of a task, after the policy's rules were applied."""
 
     orchestration: str
@@ -253,7 +147,7 @@ class VerdictRecorded(_Event, tag="verdict-recorded", frozen=True):
     model: str | None = None
 
 
-class TaskMoved(_Event, tag="task-moved", frozen=True):
+class TaskMoved(EventBase, tag="task-moved", frozen=True):
     """A task has another status. `git_range` are its commits; `rejected` counts a review that sent it back."""
 
     orchestration: str
@@ -268,7 +162,7 @@ class TaskMoved(_Event, tag="task-moved", frozen=True):
     plan_revision: int | None = None
 
 
-class PolicyChanged(_Event, tag="policy-changed", frozen=True):
+class PolicyChanged(EventBase, tag="policy-changed", frozen=True):
     """The active policy has a new revision. `policy` is the whole of it, `changed` names the fields as `section.field`."""
 
     orchestration: str
@@ -277,7 +171,7 @@ class PolicyChanged(_Event, tag="policy-changed", frozen=True):
     changed: tuple[str, ...] = ()
 
 
-class TaskEdited(_Event, tag="task-edited", frozen=True):
+class TaskEdited(EventBase, tag="task-edited", frozen=True):
     """A pending task has other text or another model; None means: as before. An empty `model` is the policy's again."""
 
     orchestration: str
@@ -290,7 +184,7 @@ class TaskEdited(_Event, tag="task-edited", frozen=True):
     model: str | None = None
 
 
-class TaskInserted(_Event, tag="task-inserted", frozen=True):
+class TaskInserted(EventBase, tag="task-inserted", frozen=True):
     """A task was added behind task `after` (0: first); those in `blocks` now depend on it."""
 
     orchestration: str
@@ -302,7 +196,7 @@ class TaskInserted(_Event, tag="task-inserted", frozen=True):
     by: str = ""
 
 
-class NodeAssigned(_Event, tag="node-assigned", frozen=True):
+class NodeAssigned(EventBase, tag="node-assigned", frozen=True):
     """An orchestration goes on on another node."""
 
     orchestration: str
@@ -311,7 +205,7 @@ class NodeAssigned(_Event, tag="node-assigned", frozen=True):
     reason: str
 
 
-class RunQueued(_Event, tag="run-queued", frozen=True):
+class RunQueued(EventBase, tag="run-queued", frozen=True):
     """An attempt of a run is to be done. The work order is derived from this and the state it stands in."""
 
     orchestration: str
@@ -330,7 +224,7 @@ class RunQueued(_Event, tag="run-queued", frozen=True):
     previous_error: str | None = None
 
 
-class RunDispatched(_Event, tag="run-dispatched", frozen=True):
+class RunDispatched(EventBase, tag="run-dispatched", frozen=True):
     """The order of an attempt was published to its node; recorded with the next decision."""
 
     orchestration: str
@@ -338,7 +232,7 @@ class RunDispatched(_Event, tag="run-dispatched", frozen=True):
     attempt: int
 
 
-class RunStarted(_Event, tag="run-started", frozen=True):
+class RunStarted(EventBase, tag="run-started", frozen=True):
     """The node claimed an attempt and spawns it."""
 
     orchestration: str
@@ -348,7 +242,7 @@ class RunStarted(_Event, tag="run-started", frozen=True):
     queue_ms: float = 0.0
 
 
-class RunWithdrawn(_Event, tag="run-withdrawn", frozen=True):
+class RunWithdrawn(EventBase, tag="run-withdrawn", frozen=True):
     """An attempt was taken back before it started; it can never start, and does not count."""
 
     orchestration: str
@@ -356,7 +250,7 @@ class RunWithdrawn(_Event, tag="run-withdrawn", frozen=True):
     attempt: int
 
 
-class RunEnded(_Event, tag="run-ended", frozen=True):
+class RunEnded(EventBase, tag="run-ended", frozen=True):
     """An attempt ended. `counts` says whether it used up an attempt (its process had started)."""
 
     orchestration: str
@@ -379,7 +273,7 @@ class RunEnded(_Event, tag="run-ended", frozen=True):
     usage: Usage | None = None
 
 
-class ReportStale(_Event, tag="report-stale", frozen=True):
+class ReportStale(EventBase, tag="report-stale", frozen=True):
     """A report came that no longer fits where things stand; it changed nothing."""
 
     orchestration: str
@@ -389,7 +283,7 @@ class ReportStale(_Event, tag="report-stale", frozen=True):
     message: str
 
 
-class HoldSet(_Event, tag="hold-set", frozen=True):
+class HoldSet(EventBase, tag="hold-set", frozen=True):
     """An orchestration is held. It continues exactly where it stands when the hold is cleared.
 
     `stop` says that running runs are to be stopped instead of let end; at `until` the controller clears it by itself.
@@ -403,14 +297,14 @@ class HoldSet(_Event, tag="hold-set", frozen=True):
     until: datetime | None = None
 
 
-class HoldCleared(_Event, tag="hold-cleared", frozen=True):
+class HoldCleared(EventBase, tag="hold-cleared", frozen=True):
     """A hold is gone."""
 
     orchestration: str
     hold: HoldKind
 
 
-class GateOpened(_Event, tag="gate-opened", frozen=True):
+class GateOpened(EventBase, tag="gate-opened", frozen=True):
     """A human must judge `subject`."""
 
     orchestration: str
@@ -419,7 +313,7 @@ class GateOpened(_Event, tag="gate-opened", frozen=True):
     subject: str
 
 
-class GateResolved(_Event, tag="gate-resolved", frozen=True):
+class GateResolved(EventBase, tag="gate-resolved", frozen=True):
     """A human judged: approved, or rejected with feedback."""
 
     orchestration: str
@@ -430,7 +324,7 @@ class GateResolved(_Event, tag="gate-resolved", frozen=True):
     text: str = ""
 
 
-class ActionOpened(_Event, tag="action-opened", frozen=True):
+class ActionOpened(EventBase, tag="action-opened", frozen=True):
     """An accepted action of this orchestration has its outcome still to come; `kind` is its command's type."""
 
     orchestration: str
@@ -438,13 +332,13 @@ class ActionOpened(_Event, tag="action-opened", frozen=True):
     kind: str
 
 
-class ActionCompleted(_Event, tag="action-completed", frozen=True):
+class ActionCompleted(EventBase, tag="action-completed", frozen=True):
     """What an accepted action asked for is done."""
 
     action: str
 
 
-class ActionFailed(_Event, tag="action-failed", frozen=True):
+class ActionFailed(EventBase, tag="action-failed", frozen=True):
     """What an accepted action asked for will not be done."""
 
     action: str

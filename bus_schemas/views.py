@@ -12,6 +12,10 @@ Answered by the controller, from live state:
 | `designs`, `design` | `project?`; `id` | DesignView (without `body` and `comments` in a list) |
 | `tickets`, `ticket` | `project?`, `design?`; `id` | TicketView |
 | `orchestrations`, `orchestration` | `project?`, `status?`, `limit?`, `after?`; `id` | OrchestrationView (without `plan` and policies in a list) |
+| `past` | `id`, `at` (a position) | OrchestrationView, as it stood after that decision |
+| `why` | `id` | WhyView: everything that does not move, with its reason and what frees it |
+| `policy` | `orchestration`, `revision?` | PolicyView |
+| `placement` | `node` | PlacementView: the live orchestrations of a node, and where they would go |
 | `runs` | `orchestration` | RunView |
 | `order` | `run` | the work order: what the agent was asked |
 | `gates`, `gate` | `project?`; `orchestration` | GateView |
@@ -29,6 +33,7 @@ Answered by the timeline, from DuckDB and the log:
 | `sql` | `sql`, `limit?` | TableView |
 | `tables` | `describe?` | TableView |
 | `logs` | `orchestration`, `run?`, `after?`, `limit?`, `wait_s?` | LogChunk, oldest first; `next` is the cursor to go on from |
+| `audit` | `after?` (a project), `limit?` | AuditView: what was read of the ledger, with the newest message and the row count of each project |
 | `timeline-status` | | TimelineStatusView |
 """
 
@@ -201,6 +206,50 @@ class GateView(Struct, frozen=True):
     feature: str
 
 
+class ObstacleView(Struct, frozen=True):
+    """Something that does not move: what it is, what holds it, and what frees it (a command, or `by itself`)."""
+
+    what: str
+    reason: str
+    reason_code: str | None
+    since: datetime | None
+    frees: str
+
+
+class WhyView(Struct, frozen=True):
+    """What an orchestration is doing, and everything of it that does not move."""
+
+    orchestration: str
+    status: str
+    hold: str | None
+    running: tuple[str, ...]
+    obstacles: tuple[ObstacleView, ...]
+
+
+class PolicyView(Struct, frozen=True):
+    """A revision of an orchestration's policy: 1 is the launch; the others name the action that made them and what it changed."""
+
+    orchestration: str
+    revision: int
+    newest: int
+    hash: str
+    policy: Policy
+    at: datetime
+    action: str
+    changed: tuple[str, ...]
+
+
+class PlacementView(Struct, frozen=True):
+    """A live orchestration of a node: what of it runs there, and where it would go if the node were drained (None: nowhere)."""
+
+    orchestration: str
+    status: str
+    hold: str | None
+    running: tuple[str, ...]
+    waiting: tuple[str, ...]
+    target: str | None
+
+
 class NodeView(Struct, frozen=True):
     """A node. Online means seen within 10 s; `running` are its attempts as its last beat named them."""
 
@@ -213,6 +262,7 @@ class NodeView(Struct, frozen=True):
     running: tuple[str, ...]
     last_seen: datetime | None
     registered_at: datetime | None
+    draining: bool = False
 
 
 class FlagView(Struct, frozen=True):
@@ -284,8 +334,44 @@ class LogChunk(Struct, frozen=True):
     text: str
 
 
+class AlarmView(Struct, frozen=True):
+    """Why the ledger cannot be trusted any more, and what to do: which project and message, the hash that was expected and what was found."""
+
+    kind: str
+    text: str
+    next_step: str
+    project: str | None = None
+    seq: int | None = None
+    expected: str | None = None
+    found: str | None = None
+
+
+class AuditHead(Struct, frozen=True):
+    """The newest ledger message of a project that was read, the SHA-256 of its body, and how many rows were made of it and those before."""
+
+    project: str
+    seq: int
+    sha256: str
+    rows: int
+
+
+class AuditView(Struct, frozen=True):
+    """What the timeline read of the ledger. `rolling_hash` stands for every message up to `last_seq`; `items` are ordered by project."""
+
+    position: str
+    state: str
+    stream: str
+    stream_created: datetime
+    last_seq: int
+    rolling_hash: str
+    events: int
+    items: tuple[AuditHead, ...]
+    next: str | None = None
+    alarm: AlarmView | None = None
+
+
 class TimelineStatusView(Struct, frozen=True):
-    """How far the timeline is; `state` is `following`, or `stopped` with the reason."""
+    """How far the timeline is; `state` is `following`, or `stopped` with the reason, and `alarm` where the ledger is not what was read."""
 
     state: str
     reason: str | None
@@ -297,17 +383,24 @@ class TimelineStatusView(Struct, frozen=True):
     dead_letters: int
     published_position: str | None
     version: str
+    alarm: AlarmView | None = None
 
 
 __all__ = [
+    "AlarmView",
+    "AuditHead",
+    "AuditView",
     "DesignView",
     "FlagView",
     "GateView",
     "HoldView",
     "LogChunk",
     "NodeView",
+    "ObstacleView",
     "OrchestrationView",
     "PhaseView",
+    "PlacementView",
+    "PolicyView",
     "ProjectView",
     "Receipt",
     "RunView",
@@ -317,4 +410,5 @@ __all__ = [
     "TicketView",
     "TimelineRow",
     "TimelineStatusView",
+    "WhyView",
 ]

@@ -52,6 +52,22 @@ def document(option: str, path: str, *, limit_bytes: int = DOCUMENT_BYTES_MAX) -
         raise Failure(Reason.INVALID_PAYLOAD, f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
+def prose(option: str, given: str, *, limit_bytes: int) -> str:
+    """Return a text that is given as a file, as `-` for stdin, or as itself when it has a blank in it and is no file. Raises Failure."""
+    if given != "-" and any(character.isspace() for character in given) and not _is_file(given):
+        if len(given.encode(errors="replace")) > limit_bytes:
+            raise Failure(Reason.TOO_LARGE, f"{option} has more than {limit_bytes} bytes ({limit_bytes // 1024} KiB), which is the limit")
+        return given
+    return document(option, given, limit_bytes=limit_bytes)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def pairs(option: str, values: list[str] | None) -> dict[str, str]:
     """Return `name=value` arguments as a dict. Raises Failure (usage)."""
     found: dict[str, str] = {}

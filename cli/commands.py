@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[tuple[str, str], ...]] = {
         ("launch", "cli.verbs.launch:launch"),
         ("ls", "cli.verbs.orchestration:ls"),
         ("show", "cli.verbs.orchestration:show"),
+        ("why", "cli.verbs.orchestration:why"),
         ("watch", "cli.verbs.orchestration:watch"),
         ("logs", "cli.verbs.history:logs"),
         ("timeline", "cli.verbs.history:timeline"),
@@ -33,6 +34,7 @@ VERBS: dict[str, tuple[tuple[str, str], ...]] = {
         ("project", "cli.verbs.project:app"),
         ("design", "cli.verbs.design:app"),
         ("ticket", "cli.verbs.ticket:app"),
+        ("task", "cli.verbs.task:app"),
         ("gate", "cli.verbs.gate:app"),
         ("node", "cli.verbs.node:app"),
         ("action", "cli.verbs.action:app"),
@@ -42,6 +44,7 @@ VERBS: dict[str, tuple[tuple[str, str], ...]] = {
     "History": (
         ("report", "cli.verbs.report:app"),
         ("sql", "cli.verbs.report:sql"),
+        ("audit", "cli.verbs.audit:app"),
     ),
     "Plant": (
         ("serve", "cli.verbs.serve:app"),

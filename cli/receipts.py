@@ -34,9 +34,10 @@ FIELDS = (
 
 
 def as_object(receipt: Receipt) -> dict[str, Any]:
-    """Return the receipt with exactly the fields of the contract, in their order."""
+    """Return the receipt with exactly the fields of the contract, in their order; that of a dry run also with what it would change."""
     whole = msgspec.to_builtins(receipt)
-    return {"schema": "qd.receipt/1", **{field: whole[field] for field in FIELDS}}
+    shown = {"schema": "qd.receipt/1", **{field: whole[field] for field in FIELDS}}
+    return shown if receipt.diff is None else {**shown, "diff": whole["diff"]}
 
 
 def name_of(receipt: Receipt) -> str:

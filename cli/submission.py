@@ -212,6 +212,11 @@ def show(session: Session, receipt: Receipt, about: str | None, *, dry_run: bool
 def show_preview(session: Session, receipt: Receipt, about: str | None) -> int:
     """Print what a dry run found; return 20 when something would change."""
     show(session, receipt, about, dry_run=True)
+    if receipt.diff is not None and not session.options.is_json and session.options.output != "name":
+        from cli.render import plan
+
+        for line in plan.diff(receipt.diff):
+            session.out.line(line)
     if receipt.duplicate:
         session.out.note("This key was decided before; sending it again changes nothing.")
         return Exit.DONE

@@ -68,31 +68,32 @@ class Dispatcher:
         for state in list(self._ledger.states.values()):
             if self._ledger.is_stopped(state.project):
                 continue
-            for o in state.orchestrations.values():
-                if o.is_live:
-                    for run in o.open_runs():
-                        self._open(run)
-                    self._recall(o)
+            live = sorted((o for o in state.orchestrations.values() if o.is_live), key=lambda o: (len(o.id), o.id))
+            # a map of the state has no order of its own: the oldest goes first, also after a take-over
+            for run in sorted((run for o in live for run in o.open_runs()), key=_age):
+                self._open(run)
+            for o in live:
+                self._recall(o)
         self.fill_all()
 
     def observe(self, message: LedgerMessage) -> None:
         """Take in a message that was just folded: send what it queued, recall what it holds."""
-        touched: set[str] = set()
-        nodes: set[str] = set()
+        touched: dict[str, None] = {}
+        nodes: dict[str, None] = {}
         for decision in message.decisions:
             for event in decision.events:
                 match event:
                     case e.RunQueued():
-                        touched.add(event.orchestration)
-                        nodes.add(event.node)
+                        touched[event.orchestration] = None
+                        nodes[event.node] = None
                         self._open_queued(message.project, event)
                     case e.RunStarted() | e.RunWithdrawn() | e.RunEnded():
-                        touched.add(event.orchestration)
-                        nodes.add(self._settle(Attempt(event.run, event.attempt), ended=not isinstance(event, e.RunStarted)))
+                        touched[event.orchestration] = None
+                        nodes[self._settle(Attempt(event.run, event.attempt), ended=not isinstance(event, e.RunStarted))] = None
                     case e.HoldSet() | e.HoldCleared() | e.PolicyChanged() | e.NodeAssigned():
-                        touched.add(event.orchestration)
+                        touched[event.orchestration] = None
                     case e.NodeRegistered():
-                        nodes.add(event.node.id)
+                        nodes[event.node.id] = None
                     case _:
                         pass
         state = self._ledger.state(message.project)
@@ -155,6 +156,15 @@ class Dispatcher:
     def is_open(self, attempt: Attempt, node: str) -> bool:
         """Return whether an attempt is the newest of its run, not ended, and that node's."""
         return self._node_of.get(attempt) == node
+
+    def places(self, o: Orchestration) -> dict[str, int]:
+        """Return for each run of an orchestration that is in a node's queue how many orders of its project are before it."""
+        found: dict[str, int] = {}
+        for queues in self._queues.values():
+            for place, attempt in enumerate(queues.get(o.project, ())):
+                if orchestration_of(attempt.run) == o.id:
+                    found[attempt.run] = place
+        return found
 
     def stop_over(self, attempt: Attempt, node: str) -> None:
         """Tell a node to stop an attempt that is over for us: given up as lost, or stale for another reason."""
@@ -278,3 +288,7 @@ class Dispatcher:
         if o is not None and stops(o):
             data = codec.encode(stop_of(run, run.attempt, host.now()))
             await self._for_ever(subjects.control_order(run.node, run.id, run.attempt), data)
+
+
+def _age(run: Run) -> tuple[float, int, str]:
+    return (0.0 if run.queued_at is None else run.queued_at.timestamp(), len(run.id), run.id)

@@ -40,6 +40,8 @@ def nodes(items: Iterable[View], now: datetime) -> Table:
 def state_of(n: View) -> str:
     """Return whether a node is there, and whether it takes work: two things."""
     online = "online" if n["online"] else "offline"
+    if n.get("draining"):
+        return f"{online}, draining"
     return f"{online}, cordoned" if n["cordoned"] else online
 
 

@@ -103,7 +103,7 @@ def next_steps(o: View) -> list[str]:
         "blocked": f"qd timeline {o['id']} says why; qd retry {o['id']} tries again, qd cancel {o['id']} ends it",
         "node_lost": f"qd node show {o['node']}; it goes on when the node is back; qd retry {o['id']} does not wait",
         "paused": f"qd resume {o['id']}",
-        "budget": f"qd resume {o['id']}",
+        "budget": f"qd policy set {o['id']} flow.budget_usd=N --if-revision {o['policy_revision']}, then qd resume {o['id']}",
         "quota": f"qd resume {o['id']}",
     }
     return [steps[o["hold"]["kind"]]] if o["hold"] is not None and o["hold"]["kind"] in steps else []

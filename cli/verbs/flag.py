@@ -6,7 +6,9 @@ from typing import Literal
 
 from cyclopts import App
 
-from bus_schemas.commands import FlagSet
+from bus_schemas import ids
+from bus_schemas.commands import FlagRollback, FlagSet
+from cli.arguments import safe
 from cli.context import Ctx, FlagArgument
 from cli.render import fleet
 from cli.writing import Write, write
@@ -26,3 +28,9 @@ async def ls(*, ctx: Ctx) -> None:
 async def set_(name: FlagArgument, value: Literal["on", "off"], /, *, write_: Write | None = None, ctx: Ctx) -> int:
     """Turn a flag on or off."""
     return await write(ctx, FlagSet(flag=name, on=value == "on"), write_, about=name)
+
+
+@app.command
+async def rollback(action: str, /, *, write_: Write | None = None, ctx: Ctx) -> int:
+    """Put a flag back to what it was before an action changed it; the last change of that flag only."""
+    return await write(ctx, FlagRollback(action=safe(ids.action_id, action)), write_, about=action)

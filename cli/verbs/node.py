@@ -5,7 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from bus_schemas import ids
-from bus_schemas.commands import NodeCordon, NodeUncordon
+from bus_schemas.commands import NodeCordon, NodeDrain, NodeUncordon
 from cli.arguments import safe
 from cli.context import Ctx, NodeArgument
 from cli.render import fleet
@@ -41,3 +41,21 @@ async def cordon(node: NodeArgument, /, *, write_: Write | None = None, ctx: Ctx
 async def uncordon(node: NodeArgument, /, *, write_: Write | None = None, ctx: Ctx) -> int:
     """Give a node work again."""
     return await write(ctx, NodeUncordon(node=safe(ids.node_id, node)), write_)
+
+
+@app.command
+async def drain(node: NodeArgument, /, *, write_: Write | None = None, ctx: Ctx) -> int:
+    """Give a node no new work, let its runs end, and take its orchestrations to other nodes.
+
+    --dry-run shows what would go where.
+    """
+    name = safe(ids.node_id, node)
+    if write_ is not None and write_.dry_run:
+        from cli.render import plan
+
+        answer = await ctx.ask("placement", node=name)
+        if not ctx.options.is_json:
+            ctx.out.table(plan.placement(answer["items"]), empty=f"No live orchestration is on {name}.")
+        else:
+            ctx.out.json({"schema": "qd.placement-list/1", **answer})
+    return await write(ctx, NodeDrain(node=name), write_)

@@ -49,6 +49,7 @@ async def show(
     /,
     *,
     runs: Annotated[bool, Parameter(help="Show its runs instead of its plan.")] = False,
+    at: Annotated[str | None, Parameter(help="As it stood after this position of the ledger, like 418.3 (`qd timeline ID` shows them).")] = None,
     ctx: Ctx,
 ) -> None:
     """Show an orchestration: its plan, its holds, what can be done next.
@@ -57,7 +58,9 @@ async def show(
     """
     wanted = any_id(name)
     kind = wanted.rpartition("-")[2][0]
-    if kind in "dta":
+    if at is not None:
+        await _show_past(safe(ids.orchestration_id, wanted), position("--at", at), ctx)
+    elif kind in "dta":
         await _show_other(kind, wanted, ctx)
     elif runs:
         orchestration = safe(ids.orchestration_id, wanted)
@@ -68,6 +71,22 @@ async def show(
         found = await ctx.find("orchestration", safe(ids.orchestration_id, wanted))
         if not ctx.out.one("orchestration", found, found["id"]):
             ctx.out.lines(orchestrations.lines(found, ctx.out.now, ctx.out.zone))
+
+
+async def _show_past(orchestration: str, at: str | None, ctx: Ctx) -> None:
+    found = await ctx.ask("past", id=orchestration, at=at)
+    if not ctx.out.one("orchestration", found, found["id"]):
+        ctx.out.note(f"as it stood at {at}; qd show {orchestration} shows it now")
+        ctx.out.lines(orchestrations.lines(found, ctx.out.now, ctx.out.zone))
+
+
+async def why(name: OrchestrationArgument, /, *, ctx: Ctx) -> None:
+    """Say why an orchestration does not move: each thing that waits, what holds it, and what frees it."""
+    from cli.render import plan
+
+    found = await ctx.find("why", safe(ids.orchestration_id, name))
+    if not ctx.out.one("why", found, found["orchestration"]):
+        ctx.out.lines(plan.why(found, ctx.out.now))
 
 
 async def _show_other(kind: str, name: str, ctx: Ctx) -> None:

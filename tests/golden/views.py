@@ -12,6 +12,13 @@ from tests.golden.reports import AGENTS, BASE, HEAD
 
 COMMENTS = (Comment(target="shop-d3", author="ana", body="Seen again on Monday.", at=AT),)
 HOLD = v.HoldView(kind="blocked", reason="task 2 is blocked", since=AT, reason_code="execution_review_exhausted")
+OBSTACLE = v.ObstacleView(
+    what="task 2 of phase 1",
+    reason="it failed and has no attempt left",
+    reason_code="execution_review_exhausted",
+    since=AT,
+    frees="qd retry shop-o12 --task 2",
+)
 TASK = v.TaskView(
     phase="1",
     number=2,
@@ -27,6 +34,16 @@ TASK = v.TaskView(
     rejections=3,
     git_range=(BASE, HEAD),
     reason_code="execution_review_exhausted",
+)
+
+ALARM = v.AlarmView(
+    kind="changed",
+    text="project shop: ledger message 418 was changed",
+    next_step="run `qd audit verify`",
+    project="shop",
+    seq=418,
+    expected="5b" * 32,
+    found="9d" * 32,
 )
 
 VIEWS: tuple[Any, ...] = (
@@ -134,6 +151,33 @@ VIEWS: tuple[Any, ...] = (
         running=("shop-o12-r7.2",),
         last_seen=LATER,
         registered_at=AT,
+        draining=True,
+    ),
+    OBSTACLE,
+    v.WhyView(
+        orchestration="shop-o12",
+        status="executing",
+        hold="blocked",
+        running=("task of phase 1, task 3 (shop-o12-r9.1) runs on mac-mini-1 with opus",),
+        obstacles=(OBSTACLE,),
+    ),
+    v.PolicyView(
+        orchestration="shop-o12",
+        revision=2,
+        newest=3,
+        hash="sha256-00",
+        policy=POLICY,
+        at=AT,
+        action="shop-a44",
+        changed=("model.executor",),
+    ),
+    v.PlacementView(
+        orchestration="shop-o12",
+        status="executing",
+        hold="paused",
+        running=("shop-o12-r7.2",),
+        waiting=("shop-o12-r8.1",),
+        target="mac-mini-2",
     ),
     v.FlagView(flag="cp.launch", on=True),
     v.StatusView(
@@ -178,7 +222,22 @@ VIEWS: tuple[Any, ...] = (
         sql="SELECT 1",
     ),
     v.LogChunk(run="shop-o12-r7", attempt=2, node="mac-mini-1", offset=4096, at=AT, cursor=991, text="\x1b[32mok\x1b[0m – fertig\n"),
+    ALARM,
+    v.AuditHead(project="shop", seq=418, sha256="5b" * 32, rows=1200),
+    v.AuditView(
+        position="418.3",
+        state="stopped",
+        stream="LEDGER",
+        stream_created=AT,
+        last_seq=418,
+        rolling_hash="7c" * 32,
+        events=4100,
+        items=(v.AuditHead(project="shop", seq=418, sha256="5b" * 32, rows=1200),),
+        next="shop",
+        alarm=ALARM,
+    ),
     v.TimelineStatusView(
+        alarm=ALARM,
         state="stopped",
         reason="the disk is full",
         position="418.3",
