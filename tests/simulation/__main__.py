@@ -66,10 +66,7 @@ def main() -> int:
         return 1 if summary.failures else 0
     if options.exhaustive:
         return exhaustive.main(options.exhaustive, options.every)
-    if options.schedule:
-        schedule = msgspec.json.decode(options.schedule.read_bytes(), type=Schedule)
-    else:
-        schedule = generate(options.seed or 0)
+    schedule = msgspec.json.decode(options.schedule.read_bytes(), type=Schedule) if options.schedule else generate(options.seed or 0)
     if options.write:
         options.write.write_bytes(msgspec.json.format(msgspec.json.encode(schedule), indent=1))
     if options.shrink:

@@ -18,6 +18,7 @@ from bus_schemas import codec, subjects
 from bus_schemas import commands as c
 from bus_schemas.commands import Command, subject_project
 from bus_schemas.decisions import ActionStatus, Receipt
+from bus_schemas.entities import Complexity
 from bus_schemas.events import HoldKind
 from controller.orchestration import Orchestration
 from tests.simulation.evidence import Call
@@ -90,7 +91,7 @@ MAKE: dict[str, Callable[[dict[str, Any], Ledger], Request | None]] = {
     "dry-run": _of(lambda a: Request(c.TicketAdd(PROJECT, a["title"]), dry_run=True)),
     "bad": _of(lambda a: Request(c.TicketAdd(PROJECT, "spoiled"), spoiled=True)),
     "project-add": _of(lambda a: Request(c.ProjectAdd(PROJECT, "/repo", check=a["check"]))),
-    "design-add": _of(lambda a: Request(c.DesignAdd(PROJECT, "Basket", a["body"], c.Complexity.SIMPLE, tuple(a["markers"])))),
+    "design-add": _of(lambda a: Request(c.DesignAdd(PROJECT, "Basket", a["body"], Complexity.SIMPLE, tuple(a["markers"])))),
 }
 """How each verb of the schedule becomes a command."""
 

@@ -74,7 +74,8 @@ class Summary:
     def line(self) -> str:
         """Return the progress in one line."""
         took_s = time.monotonic() - self.began_s
-        return f"{self.seeds} seeds, {self.seeds / took_s:.1f}/s, {sum(self.faults.values())} faults, {self.virtual_s:.0f} virtual s, {len(self.failures)} failing"
+        faults = sum(self.faults.values())
+        return f"{self.seeds} seeds, {self.seeds / took_s:.1f}/s, {faults} faults, {self.virtual_s:.0f} virtual s, {len(self.failures)} failing"
 
     def as_object(self) -> dict[str, Any]:
         """Return everything, for JSON."""

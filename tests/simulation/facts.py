@@ -6,6 +6,7 @@ A fact that never happens means that a branch was never walked, so that nothing 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from bus_schemas import events as e
 from bus_schemas import subjects
@@ -58,7 +59,7 @@ def facts_of(evidence: Evidence) -> Counter[str]:
     found: Counter[str] = Counter()
     writers = [message.by for _, message in evidence.messages]
     found["another controller took over"] = len(set(writers)) - 1 if writers else 0
-    turns = sum(before != after for before, after in zip(writers, writers[1:], strict=False))
+    turns = sum(before != after for before, after in pairwise(writers))
     found["two controllers wrote in turn"] = max(0, turns - (len(set(writers)) - 1))
     for fact in evidence.facts:
         name = _name(fact)

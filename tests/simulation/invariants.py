@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import msgspec
+from rpds import HashTrieMap
 
 from bus_schemas import codec, subjects
 from bus_schemas import events as e
@@ -16,11 +17,11 @@ from bus_schemas.decisions import ActionStatus, CommandCause, LedgerMessage, Rep
 from bus_schemas.events import HoldKind, RunStatus
 from bus_schemas.ids import PLANE
 from bus_schemas.reasons import Reason
-from bus_schemas.reports import Ended, Started
+from bus_schemas.reports import Started
 from controller.project import Aggregate, replay
 from node_agent.attempt import Delivered, Finished, Key, Spawning, Taken
 from node_agent.attempt import Entry as JournalEntry
-from tests.simulation.evidence import Call, Evidence, Fact, Violation
+from tests.simulation.evidence import Call, Evidence, Violation
 
 _TERMINAL = ("complete", "failed", "cancelled")
 _UNOCCUPYING = (Reason.EXPIRED.value, Reason.IDEMPOTENCY_MISMATCH.value)
@@ -80,7 +81,8 @@ def claim_before_start(evidence: Evidence) -> Iterator[str]:
         if seen.what == "start":
             at_s, by_node = claims.get((seen.run, seen.attempt, seen.nonce), (float("inf"), False))
             if not by_node or at_s > seen.at_s:
-                yield f"{seen.run}.{seen.attempt} started on {seen.machine} at {seen.at_s:.3f} without a claim (stored {at_s:.3f}, of a node: {by_node})"
+                claim = f"stored at {at_s:.3f}, by a node: {by_node}"
+                yield f"{seen.run}.{seen.attempt} started on {seen.machine} at {seen.at_s:.3f} without its claim ({claim})"
 
 
 def stop_boundary(evidence: Evidence) -> Iterator[str]:
@@ -376,13 +378,18 @@ def replays_to_what_is_held(evidence: Evidence) -> Iterator[str]:
     for project, state in evidence.active.items():
         if project == PLANE and project not in once:
             continue
-        if (known := once.get(project, Aggregate(project))) != state:
-            yield f"the active controller holds another state of {project} than its ledger says: {_difference(known, state)}"
+        known = once.get(project, Aggregate(project))
+        names = [name for name in known.__struct_fields__ if not _holds(getattr(state, name), getattr(known, name))]
+        lives = {name for name, o in known.orchestrations.items() if o.is_live}
+        if names or not lives <= set(state.orchestrations):
+            yield f"the active controller holds another state of {project} than its ledger says: {', '.join(names) or 'live orchestrations'}"
 
 
-def _difference(one: Aggregate, other: Aggregate) -> str:
-    names = [name for name in one.__struct_fields__ if getattr(one, name) != getattr(other, name)]
-    return ", ".join(names)
+def _holds(held: object, known: object) -> bool:
+    """Return whether what is held is so; a map may lack what has ended and is in the index."""
+    if isinstance(held, HashTrieMap) and isinstance(known, HashTrieMap):
+        return all(known.get(name) == value for name, value in held.items())
+    return held == known
 
 
 def quiet(evidence: Evidence) -> Iterator[str]:

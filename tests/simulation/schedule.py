@@ -66,6 +66,8 @@ class Schedule(Struct, frozen=True):
     phases: int = 1
     check: str | None = None
     skew_s: dict[str, float] = {}
+    index: bool = False
+    """Whether the controllers keep an index file each."""
 
 
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -275,6 +277,7 @@ def generate(seed: int) -> Schedule:
         chaos_s=chaos_s,
         phases=phases,
         check=rng.choice([None, "make test"]),
+        index=rng.random() < 0.4,
         skew_s={name: round(rng.uniform(-5, 5), 3) for name in (*world.controllers, *world.nodes) if rng.random() < 0.5},
     )
 

@@ -84,7 +84,7 @@ def _simpler(schedule: Schedule, fails: Judge) -> Schedule:
         replace(schedule, trouble=0.0),
         replace(schedule, check=None),
         replace(schedule, phases=1),
-        replace(schedule, chaos_s=max([1.0, *(item.at_s for item in (*schedule.ops, *schedule.faults))])),
+        replace(schedule, chaos_s=max([1.0, *(op.at_s for op in schedule.ops), *(fault.at_s for fault in schedule.faults)])),
     ]
     for candidate in candidates:
         changed = {name: getattr(candidate, name) for name in candidate.__struct_fields__ if getattr(candidate, name) != getattr(schedule, name)}

@@ -7,14 +7,18 @@ network, server and agents are simulated.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Coroutine
+import unittest.mock
+import warnings
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
+import anyio.to_thread
 from msgspec import Struct
 
 from bus import failpoint, host
@@ -38,7 +42,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.host import Killed, SimHost
 from tests.simulation.invariants import violations
 from tests.simulation.jetstream import SimServer
-from tests.simulation.jetstream_streams import Failure, Stream
+from tests.simulation.jetstream_streams import Failure, Stored, Stream
 from tests.simulation.link import Network
 from tests.simulation.loop import Deadlock, Runaway, SimLoop, simulate
 from tests.simulation.machine import OUTSIDE, Machine, Witnessed
@@ -50,6 +54,8 @@ QUIET_WITHIN_S = 240.0
 QUIET_FOR_S = 3.0
 LOOK_EVERY_S = 0.5
 STEPS_MAX = 1_500_000
+THREAD_S = 0.02
+"""The longest that work in a thread takes, in virtual time."""
 MEMORY = Path("/dev/shm")
 """Where journals are kept if it is there: their real syncs take time that the simulation does not count."""
 
@@ -73,7 +79,7 @@ class Result(Struct):
 class SeenLedger(Ledger):
     """A controller's ledger that the simulation can look at; which one belongs to whom is told by the host it is made on."""
 
-    by_host: dict[Any, SeenLedger] = {}
+    by_host: ClassVar[dict[Any, SeenLedger]] = {}
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -111,7 +117,8 @@ class World:
         self._folded = 0
         self._ledgers: dict[Any, SeenLedger] = {}
         for name in schedule.controllers:
-            self.slots[name] = Slot(name, schedule.skew_s.get(name, 0.0), self._controller(name))
+            data = folder / name if schedule.index else None
+            self.slots[name] = Slot(name, schedule.skew_s.get(name, 0.0), self._controller(name), data)
         for spec in schedule.nodes:
             self.slots[spec.process] = Slot(spec.process, schedule.skew_s.get(spec.process, 0.0), self._node(spec), folder / spec.process)
         for name in schedule.clients:
@@ -126,7 +133,8 @@ class World:
 
     def _controller(self, name: str) -> Callable[[SimHost], Coroutine[Any, Any, None]]:
         def main(_: SimHost) -> Coroutine[Any, Any, None]:
-            return controller_service.serve(ControllerConfig(server=URL, owner=f"{name}-{self.slots[name].incarnation}"))
+            data = self.folder / name if self.schedule.index else None
+            return controller_service.serve(ControllerConfig(server=URL, owner=f"{name}-{self.slots[name].incarnation}", data=data))
 
         return main
 
@@ -354,7 +362,10 @@ def _play(schedule: Schedule, folder: Path, verbose: Callable[[str], None] | Non
                 world.faults.heal()
 
     try:
-        simulate(main, schedule.seed, steps_max=STEPS_MAX)
+        with warnings.catch_warnings():
+            # a task group that is being cancelled is given more work, which never begins
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            simulate(main, schedule.seed, steps_max=STEPS_MAX)
     except (Deadlock, Runaway) as error:
         broken.append(Violation("stuck", str(error)))
     world = worlds[0]
@@ -395,32 +406,34 @@ def _refused(stream: str, subject: str, failure: Failure) -> None:
     notice("an order was published again and was there already", stream == subjects.WORK)
 
 
-class _watching:
-    """Look at every failpoint, every stored message and every controller's ledger while a world runs."""
+@contextlib.contextmanager
+def _watching(world: World) -> Iterator[None]:
+    """Look at every failpoint, every stored message and every controller's ledger while a world runs; threads take virtual time."""
+    store = Stream.store
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def tapped(stream: Stream, subject: str, data: bytes, headers: dict[str, str] | None, now_ns: int) -> Stored:
+        try:
+            stored = store(stream, subject, data, headers, now_ns)
+        except Failure as failure:
+            _refused(stream.name, subject, failure)
+            raise
+        if stream.name in (subjects.LEDGER, subjects.REP, subjects.DLQ) and not stored.duplicate:
+            world.stored.append(Record(stream.name, stored.seq, subject, world.loop.time(), data))
+        return stored
 
-    def __enter__(self) -> None:
-        world, store = self._world, Stream.store
-        self._store, self._ledger = store, controller_service.Ledger
+    async def at_once(work: Callable[..., Any], *args: Any, **_: Any) -> Any:
+        await asyncio.sleep(world.loop.rng.uniform(0.0, THREAD_S))
+        return work(*args)
 
-        def tapped(stream: Stream, subject: str, data: bytes, headers: dict[str, str] | None, now_ns: int) -> Any:
-            try:
-                stored = store(stream, subject, data, headers, now_ns)
-            except Failure as failure:
-                _refused(stream.name, subject, failure)
-                raise
-            if stream.name in (subjects.LEDGER, subjects.REP, subjects.DLQ) and not stored.duplicate:
-                world.stored.append(Record(stream.name, stored.seq, subject, world.loop.time(), data))
-            return stored
-
-        Stream.store = tapped  # type: ignore[method-assign]
-        SeenLedger.by_host = world._ledgers
-        controller_service.Ledger = SeenLedger  # type: ignore[misc]
+    SeenLedger.by_host = world._ledgers
+    patches: list[tuple[Any, str, Any]] = [
+        (Stream, "store", tapped),
+        (controller_service, "Ledger", SeenLedger),
+        (anyio.to_thread, "run_sync", at_once),
+    ]
+    with contextlib.ExitStack() as stack:
+        for owner, name, value in patches:
+            stack.enter_context(unittest.mock.patch.object(owner, name, value))
+        stack.callback(failpoint.observe, None)
         failpoint.observe(world.faults.reached)
-
-    def __exit__(self, *_: object) -> None:
-        Stream.store = self._store  # type: ignore[method-assign]
-        controller_service.Ledger = self._ledger  # type: ignore[misc]
-        failpoint.observe(None)
+        yield
