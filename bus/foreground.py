@@ -52,7 +52,6 @@ def spare_collector() -> None:
 
     Nearly all that a service makes is frozen values that are freed by their counts; a pass over everything finds nothing and takes long.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 

@@ -21,7 +21,7 @@ from anyio.abc import TaskStatus
 from bus.bootstrap import UnsafeSync
 from bus.embedded import ServerFailed, ServerMissing
 from bus.errors import Denied, Unavailable
-from bus.foreground import ConnectionLost, loop_options
+from bus.foreground import ConnectionLost, loop_options, spare_collector
 from bus_schemas.reasons import Reason
 from cli.exits import DATA_IN_USE, UNEXPECTED, UNREACHABLE, UNSAFE_SYNC, Exit
 from cli.failure import Failure
@@ -135,6 +135,7 @@ def run(out: Output, service: Callable[[], Awaitable[Result]], *, with_duckdb: b
     Raises Failure for what services end with.
     """
     gc.enable()
+    spare_collector()
     level = logging.INFO if out.options.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     options = loop_options(with_duckdb=with_duckdb)
