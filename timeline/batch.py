@@ -7,7 +7,7 @@ the batch ends before the message in question and says why; nothing after it is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -18,6 +18,9 @@ from bus.connection import Stored
 from bus_schemas import codec
 from bus_schemas import events as e
 from bus_schemas.decisions import LedgerMessage
+from bus_schemas.ids import PLANE
+from bus_schemas.views import AlarmView
+from timeline.alarm import alarm, of_recorded
 from timeline.board import Board
 from timeline.projection import project
 from timeline.reading import UnknownEvent, read
@@ -67,7 +70,7 @@ class Batch(NamedTuple):
     dead_letters: list[DeadLetterRow]
     position: IngestPosition
     heads: dict[str, Head]
-    stopped: str | None
+    stopped: AlarmView | None
 
 
 def pieces(messages: Sequence[Stored], bytes_max: int) -> Iterator[Sequence[Stored]]:
@@ -117,13 +120,15 @@ def make(board: Board, position: IngestPosition, heads: dict[str, Head], message
     batch = Batch([], [], position, {}, None)
     seq, idx, sha256, rolling_hash = position.last_seq, position.last_idx, position.last_sha256, position.rolling_hash
     unknown, stopped = 0, None
+    seen: dict[tuple[str, int], str] = {}
     for stored, message, error in messages:
         subject = stored.subject
         head = batch.heads.get(subject) or heads.get(subject) or Head(0, codec.ZERO_HASH)
-        stopped = _problem(seq, head, stored, message)
+        stopped = _problem(seq, head, stored, message) or _missed(message, heads, batch.heads, seen)
         if stopped is not None:
             break
         seq, idx, sha256 = stored.seq, 0, codec.body_sha256(stored.data)
+        seen[subject.rpartition(".")[2], seq] = sha256
         if message is None:
             batch.dead_letters.append(DeadLetterRow(seq, subject, stored.stored_at, error, stored.data))
         else:
@@ -146,10 +151,24 @@ def make(board: Board, position: IngestPosition, heads: dict[str, Head], message
     return batch._replace(position=position, stopped=stopped)
 
 
-def _problem(last_seq: int, head: Head, stored: Stored, message: LedgerMessage | None) -> str | None:
+def _problem(last_seq: int, head: Head, stored: Stored, message: LedgerMessage | None) -> AlarmView | None:
     if stored.seq != last_seq + 1:
-        return f"ledger message {last_seq + 1} is missing: {stored.seq} came after {last_seq}"
+        return alarm("missing", f"ledger message {last_seq + 1} is missing: {stored.seq} came after {last_seq}", seq=last_seq + 1)
     if message is not None and message.prev != head.sha256:
         project = stored.subject.rpartition(".")[2]
-        return f"project {project}: ledger message {stored.seq} does not follow {head.seq}: the chain of hashes is broken"
+        text = f"project {project}: ledger message {stored.seq} does not follow {head.seq}: the chain of hashes is broken"
+        return alarm("broken-chain", text, project=project, seq=stored.seq, expected=message.prev, found=head.sha256)
+    return None
+
+
+def _missed(message: LedgerMessage | None, before: dict[str, Head], new: dict[str, Head], seen: Mapping[tuple[str, int], str]) -> AlarmView | None:
+    """Return the alarm of the first head that `plane` recorded in a message and the ledger does not have."""
+    if message is None or message.project != PLANE:
+        return None
+    recorded = (head for decision in message.decisions for event in decision.events if isinstance(event, e.HeadsRecorded) for head in event.heads)
+    for noted in recorded:
+        subject = f"qd.ledger.{noted.project}"
+        found = of_recorded(noted, new.get(subject) or before.get(subject) or Head(0, codec.ZERO_HASH), seen)
+        if found is not None:
+            return found
     return None

@@ -236,10 +236,10 @@ def _task_inserted(family: Family, event: e.TaskInserted, place: Place) -> tuple
         project=place.project,
         orchestration=event.orchestration,
         phase=event.phase,
-        task=event.task.number,
-        subject=event.task.subject,
-        model=event.task.model,
-        depends_on=",".join(map(str, event.task.depends_on)),
+        task=event.task,
+        subject=event.subject,
+        model=event.model,
+        depends_on=",".join(map(str, event.depends_on)),
         status=TaskStatus.PENDING.value,
     )
     blocked = (family.tasks.get((event.phase, number)) for number in event.blocks)

@@ -20,7 +20,7 @@ from bus.request import QueryFailed, QueryHandler
 from bus_schemas import ids
 from bus_schemas.decisions import Position
 from bus_schemas.reasons import Reason
-from bus_schemas.views import TableView, TimelineRow, TimelineStatusView
+from bus_schemas.views import AuditHead, AuditView, TableView, TimelineRow, TimelineStatusView
 from timeline import reports
 from timeline.cells import cells
 from timeline.database import Database
@@ -68,6 +68,17 @@ SELECT unnest(parameters) AS name, 'parameter' AS type, true AS nullable, NULL A
 FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal AND function_name = $name
 """
 
+_AUDIT = """
+SELECT p.stream, p.created, p.last_seq, p.last_idx, p.rolling_hash, p.events, h.project, h.seq, h.sha256, coalesce(c.rows, 0)
+FROM ingest_position p
+LEFT JOIN (SELECT split_part(subject, '.', 3) AS project, seq, sha256 FROM ingest_heads) h ON h.project > $after
+LEFT JOIN (SELECT project, count(*) AS rows FROM events GROUP BY project) c ON c.project = h.project
+ORDER BY h.project
+"""
+
+HEADS_DEFAULT, HEADS_MAX = 1000, 4000
+"""Heads in one answer, about 150 bytes each."""
+
 _FIRST, _LAST = Position(0, 0), Position(2**63 - 1, 0)
 
 
@@ -86,6 +97,7 @@ class Queries:
             "sql": self._sql,
             "tables": self._tables,
             "logs": self._log,
+            "audit": self._audit,
         }
         handlers: dict[str, QueryHandler] = {name: self._waiting(answer) for name, answer in answers.items()}
         handlers["timeline-status"] = self._status
@@ -233,7 +245,30 @@ class Queries:
             dead_letters=0 if ingested is None else ingested.dead_letters,
             published_position=None if published is None else str(published),
             version=VERSION,
+            alarm=self._ingest.alarm,
         )
+
+    async def _audit(self, params: dict[str, Any]) -> dict[str, Any]:
+        limit = _integer(params.get("limit", HEADS_DEFAULT), "limit", 1, HEADS_MAX)
+        # one statement: position, heads and counts are of the same moment
+        table = await self._database.read(_AUDIT, {"after": _text(params.get("after")) or ""}, limit=limit)
+        if not table.rows:
+            raise QueryFailed(Reason.INVALID_STATE, "the timeline has not seen the ledger yet")
+        stream, created, last_seq, last_idx, rolling_hash, events = table.rows[0][:6]
+        items = tuple(AuditHead(*row[6:]) for row in table.rows if row[6] is not None)
+        view = AuditView(
+            position=str(Position(last_seq, last_idx)),
+            state=self._ingest.state,
+            stream=stream,
+            stream_created=created.replace(tzinfo=UTC),
+            last_seq=last_seq,
+            rolling_hash=rolling_hash,
+            events=events,
+            items=items,
+            next=items[-1].project if table.truncated else None,
+            alarm=self._ingest.alarm,
+        )
+        return msgspec.structs.asdict(view)
 
 
 def _timeline_row(row: tuple[Any, ...]) -> TimelineRow:

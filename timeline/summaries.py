@@ -138,7 +138,7 @@ def _task_edited(event: e.TaskEdited) -> str:
 
 def _task_inserted(event: e.TaskInserted) -> str:
     place = f"after {event.after}" if event.after else "as the first"
-    text = f"task {event.task.number} of phase {event.phase} inserted {place}: {event.task.subject}"
+    text = f"task {event.task} of phase {event.phase} inserted {place}: {event.subject}"
     return f"{text}{_list('; blocks ', event.blocks)}"
 
 

@@ -22,17 +22,20 @@ def test_a_stream_that_goes_on_is_fine() -> None:
 def test_a_stream_that_was_made_again_is_another_one_whatever_it_holds() -> None:
     problem = judge(POSITION, StreamState(datetime(2026, 11, 24, tzinfo=UTC), 1, 500, 500))
     assert problem is not None
-    assert "was made again" in problem
+    assert "was made again" in problem.text
 
 
 def test_a_stream_that_ends_before_what_was_read_was_rewound() -> None:
     problem = judge(POSITION, StreamState(CREATED, 1, 99, 99))
     assert problem is not None
-    assert "was rewound: it ends at 99, and 100 was read before" in problem
+    assert "was rewound: it ends at 99, and 100 was read before" in problem.text
 
 
 def test_a_stream_that_begins_after_what_was_read_lacks_messages() -> None:
-    assert judge(POSITION, StreamState(CREATED, 103, 200, 98)) == "ledger messages 101 to 102 are missing from stream LEDGER"
+    problem = judge(POSITION, StreamState(CREATED, 103, 200, 98))
+    assert problem is not None
+    assert (problem.kind, problem.seq) == ("missing", 101)
+    assert problem.text == "ledger messages 101 to 102 are missing from stream LEDGER"
 
 
 def test_a_batch_is_cut_by_bytes_and_a_message_is_never_cut() -> None:

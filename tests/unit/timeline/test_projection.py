@@ -106,7 +106,8 @@ def test_a_gap_in_the_sequence_stops_before_it(open_store: OpenStore) -> None:
     messages = whole_story().stored()
     store = open_store("a")
     batch = ingest(store, messages[:10] + messages[11:])
-    assert batch.stopped == "ledger message 11 is missing: 12 came after 10"
+    assert batch.stopped is not None
+    assert batch.stopped.text == "ledger message 11 is missing: 12 came after 10"
     assert store.position is not None
     assert store.position.last_seq == 10
     assert one(store, "SELECT max(seq) FROM events") == (10,)
@@ -119,7 +120,7 @@ def test_a_broken_chain_of_hashes_stops_and_names_project_and_sequence(open_stor
     store = open_store("a")
     batch = ingest(store, [*good[:-1], forged])
     assert batch.stopped is not None
-    assert batch.stopped.startswith(f"project park: ledger message {len(good)} does not follow {len(good) - 1}:")
+    assert batch.stopped.text.startswith(f"project park: ledger message {len(good)} does not follow {len(good) - 1}:")
     assert store.position is not None
     assert store.position.last_seq == len(good) - 1
     assert ingest(store, [forged]).stopped == batch.stopped
