@@ -45,6 +45,10 @@ class Processes:
         """Weigh a process that somebody else started."""
         self._watched[name] = pid
 
+    def pid(self, name: str) -> int:
+        """Return the id of a process."""
+        return self._watched[name]
+
     def _log(self, name: str) -> Path:
         return self._data / f"{name}.log"
 
