@@ -190,8 +190,12 @@ class TaskInserted(EventBase, tag="task-inserted", frozen=True):
     orchestration: str
     phase: str
     plan_revision: int
-    task: PlannedTask
+    task: int
     after: int
+    subject: str
+    description: str = ""
+    depends_on: tuple[int, ...] = ()
+    model: str | None = None
     blocks: tuple[int, ...] = ()
     by: str = ""
 

@@ -47,11 +47,11 @@ def inserted(o: Orchestration, event: e.TaskInserted) -> Orchestration:
         return o
     place = place_of(phase, event.after)
     new = Task(
-        number=event.task.number,
-        subject=event.task.subject,
-        description=event.task.description,
-        depends_on=event.task.depends_on,
-        model=event.task.model,
+        number=event.task,
+        subject=event.subject,
+        description=event.description,
+        depends_on=event.depends_on,
+        model=event.model,
         order=place + 1,
         inserted_by=event.by or None,
     )

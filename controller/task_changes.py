@@ -13,7 +13,7 @@ from bus_schemas.events import HoldKind, TaskStatus
 from bus_schemas.ids import BadId, phase_id, shown
 from bus_schemas.orders import RunKind
 from bus_schemas.reasons import Reason
-from bus_schemas.reports import TASKS_MAX, PlannedTask
+from bus_schemas.reports import TASKS_MAX
 from bus_schemas.routing import agent_for, offered
 from controller import plan, progress
 from controller.draft import Draft, Refused
@@ -146,14 +146,12 @@ def _insert(draft: Draft, o: Orchestration, phase: Phase, command: TaskInsert) -
             orchestration=o.id,
             phase=phase.id,
             plan_revision=phase.revision + 1,
-            task=PlannedTask(
-                number=number,
-                subject=command.subject,
-                description=command.description,
-                depends_on=tuple(dict.fromkeys(command.depends_on)),
-                model=command.model,
-            ),
+            task=number,
             after=command.after,
+            subject=command.subject,
+            description=command.description,
+            depends_on=tuple(dict.fromkeys(command.depends_on)),
+            model=command.model,
             blocks=blocks,
             by=draft.by or "",
         )

@@ -9,7 +9,7 @@ from bus_schemas.entities import Comment, Complexity, Design, DesignStatus, Node
 from bus_schemas.ids import DesignId, NodeId, ProjectId, TicketId
 from bus_schemas.orders import Issue, RunKind
 from bus_schemas.policy import FlowPolicy, HumanGate, ModelPolicy, OnNodeLoss, Policy, policy_hash
-from bus_schemas.reports import Outcome, PlannedTask, Verdict
+from bus_schemas.reports import Outcome, Verdict
 from tests.golden.commands import AT
 from tests.golden.reports import AGENTS, BASE, FINDINGS, HEAD, NONCE, ORDER, RESULTS, TASKS, USAGE
 
@@ -126,8 +126,12 @@ EVENTS: tuple[e.Event, ...] = (
         orchestration=LAUNCHED,
         phase="1",
         plan_revision=4,
-        task=PlannedTask(number=5, subject="Lock the table", description="First.", depends_on=(1,), model="opus"),
+        task=5,
         after=1,
+        subject="Lock the table",
+        description="First.",
+        depends_on=(1,),
+        model="opus",
         blocks=(2,),
         by="ana",
     ),

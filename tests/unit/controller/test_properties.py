@@ -237,7 +237,7 @@ def test_no_edit_of_a_started_task_is_accepted_and_revisions_grow_by_exactly_one
             case e.TaskInserted():
                 assert event.plan_revision == plans[event.phase] + 1
                 plans[event.phase] += 1
-                revisions[event.phase, event.task.number] = 1
+                revisions[event.phase, event.task] = 1
                 for number in event.blocks:
                     assert (event.phase, number) not in ran
                     revisions[event.phase, number] += 1
