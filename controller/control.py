@@ -110,6 +110,7 @@ def _retry(draft: Draft, o: Orchestration, command: Retry) -> None:
         _named(o, command, o.find_phase(o.phase))
         _open(draft, o, "retry")
         leases.retry_lost(draft, draft.orchestration(o.id))
+        standing.settle(draft, draft.orchestration(o.id))  # what was given up may be the last that a pause waited for
         return
     if o.hold(HoldKind.BLOCKED) is None:
         shown = o.shown_hold()

@@ -396,3 +396,14 @@ def test_a_flag_is_rolled_back_by_the_action_that_changed_it() -> None:
     world.do(c.FlagRollback(back.action))
     assert world.states["plane"].flags["cp.launch"] is False
     assert world.do(c.FlagRollback("x")).reason_code == "validation_invalid_payload"
+
+
+def test_a_pause_is_complete_when_an_operator_gives_up_the_last_run_of_a_lost_node() -> None:
+    world = at_work()
+    world.do(c.Pause("shop-o1"))
+    world.duty(LOST)
+    world.add_node("n2")
+
+    world.do(c.Retry("shop-o1"))
+
+    assert world.holds == {"paused"}, "nothing runs any more"
