@@ -102,7 +102,8 @@ def nothing_hangs(case: Case) -> Iterator[Finding]:
         if action is None or action.status != "accepted" or action.id in case.outcomes or type(cause) is not CommandCause:
             continue
         standing = case.standings.get(action.orchestration or "")
-        waits = cause.type == "retry" and standing is not None and standing.status not in ENDED and standing.holds & (STOPPING | {"gate", "blocked"})
+        held = standing is not None and standing.status not in ENDED and standing.holds & (STOPPING | {"gate", "blocked"})
+        waits = held and cause.type in ("launch", "retry")
         if not waits and cause.type in LASTING:
             yield Finding(action.id, f"{cause.type} is accepted at {shown_place(judged.place)} and still open")
     open_: dict[str, list[str]] = {}

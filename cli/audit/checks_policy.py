@@ -134,7 +134,7 @@ def runs_use_what_is_in_force(case: Case) -> Iterator[Finding]:
             for task in event.tasks:
                 models[event.orchestration, event.phase, task.number] = task.model
         elif kind is f.TaskInserted:
-            models[event.orchestration, event.phase, event.task.number] = event.task.model
+            models[event.orchestration, event.phase, event.task] = event.model
         elif kind is f.TaskEdited and event.model is not None:
             models[event.orchestration, event.phase, event.task] = event.model or None
 
@@ -197,9 +197,8 @@ def plan_revisions(case: Case) -> Iterator[Finding]:
                 )
             tasks[*phase, event.task] = (after, event.revision)
             continue
-        added = event.tasks if kind is f.PhasePlanned else (event.task,)
-        for task in added:
-            tasks[*phase, task.number] = ("pending", 1)
+        for number in [task.number for task in event.tasks] if kind is f.PhasePlanned else [event.task]:
+            tasks[*phase, number] = ("pending", 1)
         for number in event.blocks if kind is f.TaskInserted else ():
             status, before = tasks.get((*phase, number), ("pending", 0))
             tasks[*phase, number] = (status, before + 1)

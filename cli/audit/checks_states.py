@@ -113,17 +113,15 @@ def tasks_move(case: Case) -> Iterator[Finding]:
                 known[task.number] = "pending"
                 needs[event.orchestration, event.phase, task.number] = task.depends_on
         elif kind is f.TaskInserted:
-            if event.task.number != max(known, default=0) + 1:
-                yield Finding(
-                    shown_place(place), f"task {event.phase}.{event.task.number} of {event.orchestration} is inserted with a number that is taken"
-                )
-            known[event.task.number] = "pending"
-            needs[event.orchestration, event.phase, event.task.number] = event.task.depends_on
+            if event.task != max(known, default=0) + 1:
+                yield Finding(shown_place(place), f"task {event.phase}.{event.task} of {event.orchestration} is inserted with a number that is taken")
+            known[event.task] = "pending"
+            needs[event.orchestration, event.phase, event.task] = event.depends_on
             for number in event.blocks:
                 if known.get(number) != "pending":
                     yield Finding(shown_place(place), f"task {event.phase}.{number} is {known.get(number)} and is made to wait for an inserted one")
                 key = (event.orchestration, event.phase, number)
-                needs[key] = (*needs.get(key, ()), event.task.number)
+                needs[key] = (*needs.get(key, ()), event.task)
         elif kind is f.TaskEdited:
             if known.get(event.task) != "pending":
                 yield Finding(shown_place(place), f"task {event.phase}.{event.task} of {event.orchestration} is edited while {known.get(event.task)}")
@@ -158,9 +156,11 @@ def texts_are_the_edited_ones(case: Case) -> Iterator[Finding]:
     texts: dict[tuple[str, str, int], tuple[str, str]] = {}
     for _, _, event in case.history.flow:
         kind = type(event)
-        if kind is f.PhasePlanned or kind is f.TaskInserted:
-            for task in event.tasks if kind is f.PhasePlanned else (event.task,):
+        if kind is f.PhasePlanned:
+            for task in event.tasks:
                 texts[event.orchestration, event.phase, task.number] = (task.subject, task.description)
+        elif kind is f.TaskInserted:
+            texts[event.orchestration, event.phase, event.task] = (event.subject, event.description)
         elif kind is f.TaskEdited:
             key = (event.orchestration, event.phase, event.task)
             subject, description = texts.get(key, ("", ""))

@@ -272,8 +272,11 @@ class TaskInserted(_OfOrchestration, tag="task-inserted", gc=False):
 
     phase: str
     plan_revision: int
-    task: Planned
-    after: int
+    task: int
+    subject: str
+    description: str = ""
+    depends_on: tuple[int, ...] = ()
+    model: str | None = None
     blocks: tuple[int, ...] = ()
     by: str = ""
 
