@@ -90,6 +90,10 @@ class Shelf:
         self.failed: str | None = None
         """Why it could not be read, once that has happened."""
         fresh = not path.exists()
+        if fresh:
+            # what a deleted file left beside itself must not be taken for a part of the new one
+            for suffix in ("-wal", "-shm"):
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
         self.writer = self._connect(WRITE_CACHE_KIB)
         if fresh:
             self._create()

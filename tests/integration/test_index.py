@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+import fcntl
+import shutil
+import sqlite3
 from pathlib import Path
 
 import anyio
 import pytest
 
 from bus.bootstrap import Sync
+from bus.request import OutcomeUnknown
 from bus_schemas import commands as c
 from controller.index import Index
 from controller.ledger import Ledger
-from controller.service import Controller
-from tests.integration.ring import ring
+from controller.service import Controller, serve
+from tests.integration.ring import Ring, ring
 from tests.unit.controller.restored import in_memory, whole_states
 
 pytestmark = pytest.mark.anyio
+
+
+async def _controller(r: Ring, folder: Path) -> anyio.CancelScope:
+    """Start a controller with an index in `folder`; return when it answers."""
+    scope = anyio.CancelScope()
+
+    async def run(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+        with scope:
+            await serve(r.config("indexed").model_copy(update={"data": folder}), task_status=task_status)
+
+    await r.tasks.start(run)
+    await r.active()
+    return scope
+
+
+async def _closed(folder: Path) -> None:
+    """Return when no controller has the index of `folder` any more."""
+    with anyio.fail_after(10), (folder / "index.lock").open() as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                await anyio.sleep(0.02)
 
 
 async def test_under_load_what_has_ended_leaves_the_memory_and_a_restart_from_the_index_knows_the_same(tmp_path: Path) -> None:
@@ -66,3 +94,154 @@ async def test_under_load_what_has_ended_leaves_the_memory_and_a_restart_from_th
     assert [int(o["id"].rpartition("o")[2]) for o in (*listed["items"], *second["items"])] == list(range(80, 0, -1))
     assert replayed.states == states
     assert replayed.heads == ledger.heads
+
+
+def _data(folder: Path, owner: str) -> Index:
+    index = Index.open(folder, owner)
+    assert index is not None
+    return index
+
+
+async def test_a_controller_starts_from_its_index_and_folds_only_the_tail(tmp_path: Path) -> None:
+    async with ring(tmp_path, controllers=0) as r:
+        scope = await _controller(r, tmp_path / "index")
+        await r.catalogue()
+        for number in range(5):
+            await r.do(c.TicketAdd("shop", f"t{number}"), f"k{number}")
+        scope.cancel()
+        await _closed(tmp_path / "index")
+        ledger = Ledger(r.bus, "reader", _data(tmp_path / "index", "reader"))
+        await ledger.start()
+        known = ledger.position_seq
+        tail = await ledger.catch_up()
+        states = whole_states(ledger)
+        await ledger.close()
+        replayed = Ledger(r.bus, "plain")
+        count = await replayed.catch_up()
+
+    assert known + tail == count
+    assert tail <= 1, "a clean stop leaves at most what was stored after the last write"
+    assert states == replayed.states
+    assert not ledger.stopped
+
+
+async def test_two_controllers_in_one_folder_have_a_file_each_and_the_next_takes_a_free_one(tmp_path: Path) -> None:
+    first, second = _data(tmp_path, "one"), _data(tmp_path, "two")
+    paths = [first.shelf.path.name, second.shelf.path.name]
+    first.close()
+    third = _data(tmp_path, "three")
+    paths.append(third.shelf.path.name)
+    second.close()
+    third.close()
+
+    assert paths == ["index.sqlite", "index-2.sqlite", "index.sqlite"]
+    assert (tmp_path / "index.lock").read_text() == "three"
+
+
+@pytest.mark.parametrize("damage", ["rubbish", "half", "core", "format", "thing"])
+async def test_a_file_that_is_of_no_use_is_moved_aside_and_everything_is_folded_again(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "index"
+    async with ring(tmp_path, controllers=0) as r:
+        scope = await _controller(r, folder)
+        await r.catalogue()
+        await r.do(c.TicketAdd("shop", "one"), "k")
+        scope.cancel()
+        await _closed(folder)
+        _damage(folder / "index.sqlite", damage)
+        await _controller(r, folder)
+        again = await r.do(c.TicketAdd("shop", "one"), "k")
+        status = await r.ask("status")
+
+    assert again.duplicate
+    assert status["stopped_projects"] == {}
+    assert (folder / "index.sqlite.unusable").exists()
+
+
+def _damage(path: Path, damage: str) -> None:
+    if damage == "rubbish":
+        path.write_bytes(b"nothing that SQLite knows" * 1000)
+    elif damage == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        with sqlite3.connect(path) as connection:
+            if damage == "thing":
+                connection.execute("UPDATE things SET body = x'c1' WHERE kind = 'designs'")
+            else:
+                connection.execute("UPDATE meta SET value = 'another' WHERE name = ?", (damage,))
+        connection.close()
+
+
+async def test_a_ledger_that_lost_its_end_stops_everything_until_an_operator_accepts_it(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    async with ring(tmp_path, controllers=0) as r:
+        scope = await _controller(r, folder)
+        await r.catalogue()
+        scope.cancel()
+        await _closed(folder)
+    shutil.copytree(tmp_path / "bus", tmp_path / "backup")
+    async with ring(tmp_path, controllers=0) as r:
+        scope = await _controller(r, folder)
+        assert (await r.do(c.TicketAdd("shop", "acknowledged, and lost"), "k2")).status == "completed"
+        scope.cancel()
+        await _closed(folder)
+    shutil.rmtree(tmp_path / "bus")
+    shutil.copytree(tmp_path / "backup", tmp_path / "bus")
+    async with ring(tmp_path, controllers=0) as r:
+        scope = await _controller(r, folder)
+        stopped = (await r.ask("status"))["stopped_projects"]
+        with pytest.raises(OutcomeUnknown):
+            await r.do(c.TicketAdd("shop", "waits"), "k4", timeout_s=1.0)
+        scope.cancel()
+        await _closed(folder)
+        (folder / "index.sqlite").unlink()
+        await _controller(r, folder)
+        accepted = (await r.ask("status"))["stopped_projects"]
+        waited = await r.do(c.TicketAdd("shop", "waits"), "k4")
+
+    assert set(stopped) == {"plane", "shop"}  # the registry records each activation, so it has lost its end too
+    assert "lost messages" in stopped["shop"]
+    assert str(folder / "index.sqlite") in stopped["shop"]
+    assert accepted == {}
+    assert waited.status == "completed"
+
+
+async def test_a_project_whose_newest_message_is_another_one_is_stopped_and_the_others_go_on(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    async with ring(tmp_path, controllers=0) as r:
+        scope = await _controller(r, folder)
+        await r.catalogue()
+        await r.do(c.ProjectAdd("tool", "/tool"))
+        await r.do(c.TicketAdd("tool", "known"), "k1")
+        scope.cancel()
+        await _closed(folder)
+        with sqlite3.connect(folder / "index.sqlite") as connection:
+            connection.execute("UPDATE heads SET sha256 = ? WHERE project = (SELECT id FROM projects WHERE name = 'shop')", ("0" * 64,))
+        connection.close()
+        await _controller(r, folder)
+        stopped = (await r.ask("status"))["stopped_projects"]
+        tool = await r.do(c.TicketAdd("tool", "goes on"), "k2")
+        again = await r.do(c.TicketAdd("tool", "known"), "k1")
+        with pytest.raises(OutcomeUnknown):
+            await r.do(c.TicketAdd("shop", "waits"), timeout_s=1.0)
+
+    assert list(stopped) == ["shop"]
+    assert "is not the one that was acknowledged" in stopped["shop"]
+    assert tool.status == "completed"
+    assert again.duplicate
+
+
+async def test_a_ledger_that_was_made_anew_stops_everything(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    async with ring(tmp_path / "old", controllers=0) as r:
+        scope = await _controller(r, folder)
+        await r.catalogue()
+        scope.cancel()
+        await _closed(folder)
+    async with ring(tmp_path / "new", controllers=0) as r:
+        await _controller(r, folder)
+        stopped = (await r.ask("status"))["stopped_projects"]
+        with pytest.raises(OutcomeUnknown):
+            await r.do(c.ProjectAdd("shop", "/again"), timeout_s=1.0)
+
+    assert set(stopped) == {"plane", "shop"}
+    assert all("made anew" in why for why in stopped.values())
