@@ -25,6 +25,7 @@ class Exit(IntEnum):
     WAITED_TOO_LONG = 8
     UNREACHABLE = 9
     OUTCOME_UNKNOWN = 10
+    AUDIT_FAILED = 11
     WOULD_CHANGE = 20
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -42,6 +43,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.WAITED_TOO_LONG: "Waited too long. The action is accepted and goes on; its id is printed.",
     Exit.UNREACHABLE: "The bus or the service that answers cannot be reached. Nothing was sent.",
     Exit.OUTCOME_UNKNOWN: "Sent, and the outcome is not known: repeat with the printed key.",
+    Exit.AUDIT_FAILED: "`qd audit verify` found that something is not as it was promised or written; each place is named.",
     Exit.WOULD_CHANGE: "`--dry-run` found that something would change.",
     Exit.INTERRUPTED: "Interrupted (Ctrl-C). What was accepted goes on.",
     Exit.BROKEN_PIPE: "The reader of our output went away.",
@@ -57,6 +59,7 @@ INTERRUPTED = "interrupted"
 SQL_LIMIT = "sql_limit"
 UNSAFE_SYNC = "unsafe_sync"
 DATA_IN_USE = "data_in_use"
+AUDIT_FAILED = "audit_failed"
 
 OWN_EXPLANATIONS: dict[str, Explanation] = {
     USAGE: Explanation("The command line is not one that `qd` takes.", "`qd VERB --help` shows what it takes."),
@@ -84,6 +87,10 @@ OWN_EXPLANATIONS: dict[str, Explanation] = {
     DATA_IN_USE: Explanation(
         "Another process works in this data folder, or it cannot be used.", "End that process, or choose another folder with --data DIR."
     ),
+    AUDIT_FAILED: Explanation(
+        "The ledger, an export or the evidence of a run is not what it was written as, or breaks a promise; each place was named.",
+        "Keep all of it as it is, export what is there with `qd audit export DIR`, and compare with an older export or backup.",
+    ),
 }
 """Codes of the client itself, which never stand in the ledger."""
 
@@ -101,6 +108,7 @@ _EXITS: dict[str, Exit] = {
     INTERRUPTED: Exit.INTERRUPTED,
     UNSAFE_SYNC: Exit.REFUSED,
     DATA_IN_USE: Exit.CONFLICT,
+    AUDIT_FAILED: Exit.AUDIT_FAILED,
 }
 
 _RETRYABLE = frozenset({UNREACHABLE, OUTCOME_UNKNOWN, WAITED_TOO_LONG, Reason.EXPIRED})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -50,6 +49,16 @@ class Rolling(NamedTuple):
     by: str
 
 
+class Notes(NamedTuple):
+    """What was noted of a ledger elsewhere."""
+
+    heads: tuple[Expected, ...] = ()
+    rolling: tuple[Rolling, ...] = ()
+
+
+NO_NOTES = Notes()
+
+
 class _Decision(Struct, gc=False):
     action: msgspec.Raw | None = None
     events: tuple[msgspec.Raw, ...] = ()
@@ -69,9 +78,7 @@ _RECORDED_SIGN = b'"type":"heads-recorded"'
 class Chain:
     """A walk over stored ledger messages in the order of their sequences. `findings` is what is wrong."""
 
-    def __init__(
-        self, *, first_seq: int = 1, projects: frozenset[str] | None = None, expected: Iterable[Expected] = (), rolling: Rolling | None = None
-    ) -> None:
+    def __init__(self, *, first_seq: int = 1, projects: frozenset[str] | None = None, notes: Notes = NO_NOTES) -> None:
         """Start before `first_seq`. `projects`: only their messages are given; None: those of all, so that there may be no gap."""
         self.first_seq, self._projects = first_seq, projects
         self.messages = self.rows = self.met = self.unmet = 0
@@ -81,9 +88,9 @@ class Chain:
         self.recorded: dict[str, RecordedHead] = {}
         self.findings: list[Violation] = []
         self.finding_count = 0
-        self._expected = deque(sorted((head for head in expected if head.seq >= first_seq), key=lambda head: head.seq))
-        self._wanted_rolling = rolling
-        self._rolling = codec.ZERO_HASH if rolling is not None else None
+        self._expected = deque(sorted((head for head in notes.heads if self._covers(head)), key=lambda head: head.seq))
+        self._rollings = deque(sorted(notes.rolling, key=lambda noted: noted.seq) if first_seq <= 1 and projects is None else ())
+        self._rolling = codec.ZERO_HASH
         self._recent: dict[tuple[str, int], str] = {}
 
     def take(self, seq: int, subject: str, data: bytes) -> None:
@@ -100,18 +107,20 @@ class Chain:
         self.heads[project] = Head(seq, sha256)
         self._remember(project, seq, sha256)
         self._meet(seq)
-        if self._rolling is not None:
+        if self._rollings:
             self._roll(seq, subject, sha256)
+
+    def _covers(self, head: Expected) -> bool:
+        return head.seq >= self.first_seq and (self._projects is None or head.project in self._projects)
 
     def finish(self, end_seq: int | None = None) -> None:
         """Take in that there is no more; `end_seq` is where the stream says that it ends."""
         if end_seq is not None and end_seq > self.last_seq and self._projects is None:
             self._missing(self.last_seq + 1, end_seq)
         self._meet(None)
-        wanted = self._wanted_rolling
-        if wanted is not None and wanted.seq > self.last_seq:
-            text = f"{wanted.by} has read up to message {wanted.seq}, and the ledger ends at {self.last_seq}: its tail was lost"
-            self._add(HEADS, f"message {wanted.seq}", text)
+        for noted in self._rollings:
+            text = f"{noted.by} has read up to message {noted.seq}, and the ledger ends at {self.last_seq}: its tail was lost"
+            self._add(HEADS, f"message {noted.seq}", text if noted.seq > self.last_seq else f"{noted.by} noted it, and there is no such message")
 
     # ── the chain ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -190,13 +199,12 @@ class Chain:
 
     def _roll(self, seq: int, subject: str, sha256: str) -> None:
         self._rolling = hashlib.sha256(f"{self._rolling} {seq} {subject} {sha256}".encode()).hexdigest()
-        wanted = self._wanted_rolling
-        if wanted is not None and wanted.seq == seq:
+        while self._rollings and self._rollings[0].seq == seq:
+            noted = self._rollings.popleft()
             self.met += 1
-            if wanted.sha256 != self._rolling:
-                text = f"{wanted.by} has the hash {wanted.sha256} over all up to here, and the ledger gives {self._rolling}: they are not the same"
+            if noted.sha256 != self._rolling:
+                text = f"{noted.by} has the hash {noted.sha256} over all up to here, and the ledger gives {self._rolling}: they are not the same"
                 self._add(HEADS, f"message {seq}", text)
-            self._rolling = None
 
     # ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,7 +15,7 @@ import msgspec
 from bus.identity import BadIdentity, is_signed_by
 from bus_schemas.ids import PLANE
 from cli.audit import export
-from cli.audit.chain import HEADS, Chain, Expected
+from cli.audit.chain import HEADS, NO_NOTES, Chain, Notes
 from cli.audit.evidence import Stored
 from cli.audit.export import FileFacts, LineChain, Manifest, Signature
 from cli.audit.verdict import VIOLATIONS_MAX, Violation
@@ -28,10 +28,10 @@ KNOWN = (export.LEDGER_FILE, export.REPORTS_FILE)
 class ReadExport:
     """The judgement of the export in a folder: `read` fills it."""
 
-    def __init__(self, folder: Path, expected: tuple[Expected, ...] = (), signer: str | None = None) -> None:
+    def __init__(self, folder: Path, notes: Notes = NO_NOTES, signer: str | None = None) -> None:
         """Heads that were noted elsewhere, and the key that must have signed it, are compared too."""
         self.folder = folder
-        self._expected, self._signer = expected, signer
+        self._notes, self._signer = notes, signer
         self.manifest: Manifest | None = None
         self.lines = self.bytes = self.files = 0
         self.signed_by: str | None = None
@@ -45,7 +45,7 @@ class ReadExport:
         self.chain = Chain(
             first_seq=1 if manifest is None else manifest.since_seq,
             projects=None if manifest is None or manifest.project is None else frozenset({manifest.project, PLANE}),
-            expected=[] if manifest is None else [head for head in self._expected if manifest.project in (None, head.project)],
+            notes=self._notes,
         )
         facts = {} if manifest is None else {file.name: file for file in manifest.files}
         for name in facts or KNOWN:
