@@ -43,7 +43,8 @@ def decide_heads(plane: Aggregate, heads: Heads, now: datetime) -> Decision | No
     if not changed:
         return None
     found = tuple(RecordedHead(project, *heads[project]) for project in changed)
-    return Decision(at=now, cause=TimerCause(TIMER), events=(HeadsRecorded(found),))
+    at = now if plane.at is None else max(now, plane.at)
+    return Decision(at=at, cause=TimerCause(TIMER), events=(HeadsRecorded(found),))
 
 
 def lost(recorded: Mapping[str, RecordedHead], heads: Heads) -> dict[str, str]:
