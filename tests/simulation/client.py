@@ -147,7 +147,7 @@ class SimClient(Client):
             except asyncio.CancelledError:
                 break
         future, self._reconnection_task_future = self._reconnection_task_future, None
-        if not future.done():
+        if future is not None and not future.done():  # one that was cancelled by the next has none left
             future.set_result(True)
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
