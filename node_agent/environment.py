@@ -35,6 +35,7 @@ def agent_environment(order: WorkOrder, run: RunDir, node: Mapping[str, str]) ->
         "GIT_COMMITTER_EMAIL": email,
         "QD_PROJECT": order.project,
         "QD_ORCHESTRATION": order.orchestration,
+        "QD_NODE": order.node,
         "QD_RUN": order.run,
         "QD_ATTEMPT": str(order.attempt),
         "QD_KIND": order.kind.value,

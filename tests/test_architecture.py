@@ -64,6 +64,7 @@ PURE = (
             "task_changes",
             "tasks",
             "verdicts",
+            "why",
             "work_orders",
         )
     ),

@@ -42,6 +42,7 @@ def test_an_agent_gets_what_is_on_the_list_and_what_its_order_names() -> None:
         "QD_ORCHESTRATION": "shop-o1",
         "QD_RUN": "shop-o1-r1",
         "QD_ATTEMPT": "1",
+        "QD_NODE": "a",
         "QD_KIND": "task",
         "QD_PHASE": "1",
         "QD_TASK": "1",
