@@ -62,7 +62,7 @@ def _inputs(state: Aggregate, project: Project, o: Orchestration, run: Run) -> I
         tasks=() if phase is None or run.kind is not RunKind.PLAN else tuple(_outline(phase, known) for known in phase.tasks),
         tickets=_tickets(state, o, run),
         issues=_bounded(task.issues if task is not None else phase.issues if phase is not None else ()),
-        judge=_judge(o, run, phase, task),
+        judge=_judge(run, phase, task),
         check=project.check if run.kind is RunKind.VERIFY else None,
         repair=0 if phase is None else _repair(o, phase),
         previous_error=run.previous_error,
@@ -97,7 +97,7 @@ def _tickets(state: Aggregate, o: Orchestration, run: Run) -> tuple[TicketBrief,
     return tuple(TicketBrief(ticket.id, ticket.title, ticket.body) for ticket in found if ticket is not None)
 
 
-def _judge(o: Orchestration, run: Run, phase: Phase | None, task: Task | None) -> tuple[str, str] | None:
+def _judge(run: Run, phase: Phase | None, task: Task | None) -> tuple[str, str] | None:
     if run.kind is RunKind.TASK_REVIEW and task is not None:
         return task.git_range
     if run.kind is RunKind.REVIEW and phase is not None and phase.base and run.base:
