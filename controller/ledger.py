@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 
 import anyio
 import msgspec
@@ -17,7 +18,7 @@ from bus import host
 from bus.connection import Bus, Stored
 from bus.errors import Conflict, Rejected, Unavailable
 from bus.failpoint import failpoint
-from bus.reader import Reader, stream_state
+from bus.reader import Hole, read_up_to, stream_state
 from bus_schemas import codec, subjects
 from bus_schemas.decisions import CORE_VERSION, Decision, LedgerMessage, Receipt
 from bus_schemas.ids import PLANE, project_of
@@ -180,23 +181,31 @@ class Ledger:
     async def catch_up(self) -> int:
         """Fold everything stored up to now; return how many messages that were. Raises Unavailable."""
         last_seq = (await stream_state(self._bus, subjects.LEDGER)).last_seq
-        count = 0
         if last_seq <= self.position_seq or self._is_alarmed:
             return 0
-        reader = Reader(self._bus, subjects.LEDGER, ("qd.ledger.*",), self.position_seq + 1)
-        batches = reader.batches()
+        count, stopped, next_seq = 0, len(self.stopped), self.position_seq + 1
+        missing, first_missing = 0, 0
         try:
-            async for batch in batches:
-                for stored in batch:
-                    self.fold_stored(stored)
-                    count += 1
-                    if self.index is not None and self.index.is_full:
-                        await self.write_index()
-                if self.position_seq >= last_seq:
-                    break
-        finally:
-            await batches.aclose()
+            async with aclosing(read_up_to(self._bus, subjects.LEDGER, ("qd.ledger.*",), self.position_seq + 1, last_seq)) as batches:
+                async for batch in batches:
+                    for stored in batch:
+                        if stored.seq != next_seq:
+                            missing, first_missing = missing + stored.seq - next_seq, first_missing or next_seq
+                        next_seq = stored.seq + 1
+                        self.fold_stored(stored)
+                        count += 1
+                        if self.index is not None and self.index.is_full:
+                            await self.write_index()
+        except Hole as hole:
+            self._stop_all(str(hole))
+        if missing > len(self.stopped) - stopped:
+            self._stop_all(f"ledger message {first_missing} is missing ({missing} in all), and no chain of hashes says of which project it was")
         return count
+
+    def _stop_all(self, reason: str) -> None:
+        # a message that nobody can read any more may be of any project, and the newest of it
+        self._is_alarmed = True
+        self.stop(dict.fromkeys((PLANE, *self.states), f"{reason}. `qd audit verify` says what else is wrong"))
 
     async def catch_up_project(self, project: str) -> list[LedgerMessage]:
         """Fold what others appended to one subject; return those messages. Raises Unavailable."""
