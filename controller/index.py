@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +27,9 @@ from controller.shelf_writer import Piece, ShelfWriter
 log = logging.getLogger(__name__)
 
 WRITE_EVERY_S = 0.5
-DECISIONS_MAX = 20_000
+DECISIONS_MAX = 10_000
 """Not written; more are written at once, and a fold waits for it, so that a long one does not fill the memory."""
+SWITCH_EVERY_S = 0.0005
 LANDINGS = 3
 """A batch in flight, the one being made on it, and the one after: then nothing is built on what was before."""
 
@@ -60,7 +62,11 @@ class Index:
     def open(cls, data: Path | None, owner: str) -> Index | None:
         """Return the index of a controller that may use the folder `data`; None: without one everything stays in memory."""
         shelf = None if data is None else shelf_slot.open_shelf(data, owner)
-        return None if shelf is None else cls(shelf)
+        if shelf is None:
+            return None
+        # the event loop is not to wait the usual 5 ms for a writing thread that encodes
+        sys.setswitchinterval(SWITCH_EVERY_S)
+        return cls(shelf)
 
     def replace_shelf(self, why: str) -> None:
         """Begin a new file; the one that is there is of no use."""

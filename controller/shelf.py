@@ -26,7 +26,7 @@ from controller.orchestration import Orchestration
 from controller.project import Aggregate
 from controller.shelf_rows import NUMBER_BITS, ProjectNumbers, SharedTexts, known_of
 
-_PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-{kib}; PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;"
+_PRAGMAS = "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-{kib}; PRAGMA wal_autocheckpoint=8000; PRAGMA mmap_size=0;"
 READ_CACHE_KIB, WRITE_CACHE_KIB = 16 * 1024, 32 * 1024
 
 SCHEMA = """
