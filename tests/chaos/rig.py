@@ -63,6 +63,7 @@ class Component:
         self.busy = False
         """A fault is at work on it."""
         self.started_at = 0.0
+        self.folder = folder
         self._clock = folder / "clocks" / name
         self._hits = folder / "failpoints.jsonl"
 
@@ -71,8 +72,9 @@ class Component:
         """The id of a node; twins share it."""
         return self.name.removesuffix(TWIN_SUFFIX)
 
-    def start(self, armed: str | None = None) -> None:
-        """Start a new life, with a failpoint order or without."""
+    def start(self, armed: str | None = None, *, own_clock: bool = False) -> None:
+        """Start a new life, with a failpoint order or without, and perhaps with a clock of its own that `set_clock` moves."""
+        self.keep_journal()
         self.lives += 1
         self.wanted, self.armed = True, armed
         more = {failpoint.LOG_ENVIRONMENT: str(self._hits)}
@@ -80,7 +82,7 @@ class Component:
             more[failpoint.ENVIRONMENT] = armed
         if self.role is Role.CONTROLLER:
             more["QD_CONTROLLER_OWNER"] = f"{self.name}.{self.lives}"
-        if FAKETIME.exists() and self.role is not Role.CLIENT:
+        if own_clock:  # not always: under the library sleeps of absolute length fail with EINVAL
             more |= {
                 "LD_PRELOAD": str(FAKETIME),
                 "FAKETIME_TIMESTAMP_FILE": str(self._clock),
@@ -91,6 +93,20 @@ class Component:
             }
         self.started_at = time.monotonic()
         self.process.start(more)
+
+    def keep_journal(self) -> None:
+        """Keep the journal of the life before: the node rewrites it at its start into a new file, so a second name is enough."""
+        for journal in (self.journal, self.journal.parents[1] / self.name / "journal" / self.journal.name):
+            if journal.exists():
+                kept = self.folder / "journals" / f"{self.name}.{self.lives:04d}.jsonl"
+                kept.parent.mkdir(exist_ok=True)
+                kept.unlink(missing_ok=True)
+                kept.hardlink_to(journal)
+
+    @property
+    def journal(self) -> Path:
+        """Where a node keeps its journal."""
+        return self.folder / self.name / "journal" / "journal.jsonl"
 
     def set_clock(self, offset_s: float) -> None:
         """Make the wall clock of this component wrong by so much, within a second."""
@@ -140,7 +156,7 @@ class Rig:
     def serve(self, name: str, role: Role, *arguments: str) -> Component:
         """Add a service of `qd serve`."""
         shared = ["--data", str(self.folder / name), "--server", "SERVER", "--token-file", str(self.server.token_file)]
-        return self._add(name, role, [QD, "serve", role.value, *arguments, *shared])
+        return self._add(name, role, [QD, "--verbose", "serve", role.value, *arguments, *shared])
 
     def controllers(self, count: int = 2) -> None:
         """Add controllers: one will be active."""
@@ -208,17 +224,26 @@ class Rig:
             component.start()
             self.note("restarted", component=component.name, life=component.lives)
 
-    def restart(self, component: Component, armed: str | None = None) -> None:
+    def restart(self, component: Component, armed: str | None = None, *, own_clock: bool = False) -> None:
         """Kill a component and start it at once, armed as said."""
         component.wanted = False
         if component.process.runs:
             component.process.kill()
-        component.start(armed)
+        component.start(armed, own_clock=own_clock)
+        self.note("restarted", component=component.name, life=component.lives, armed=armed)
 
     async def kill_bus(self) -> None:
         """SIGKILL the server, and return when it is gone."""
         self.server.kill()
         await self.server.wait()
+
+    async def stall_bus(self, for_s: float) -> None:
+        """SIGSTOP the server for so long."""
+        pid = self.server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        await anyio.sleep(for_s)
+        os.kill(pid, signal.SIGCONT)
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

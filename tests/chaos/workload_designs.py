@@ -12,15 +12,24 @@ MARKERS = ("objective_defined", "scope_bounded")
 SHELL = dict.fromkeys(("validator", "planner", "executor", "reviewer", "reviewer_secondary"), "shell")
 
 TEST_SECOND = 'test "$QD_ATTEMPT" -gt 1'
-_FIELDS = ("project", "orchestration", "run", "attempt", "kind", "phase", "task", "run_dir")
+_FIELDS = {
+    "project": '"%s"',
+    "orchestration": '"%s"',
+    "run": '"%s"',
+    "attempt": "%s",
+    "kind": '"%s"',
+    "phase": '"%s"',
+    "task": '"%s"',
+    "run_dir": '"%s"',
+}
 
 
 def note(witness: str, event: str) -> str:
     """Return the line of a block that writes an event of this attempt into the witness file."""
-    fields = ",".join(f'"{name}":"%s"' for name in _FIELDS)
+    fields = ",".join(f'"{name}":{form}' for name, form in _FIELDS.items())
     values = " ".join(f'"$QD_{name.upper()}"' for name in _FIELDS)
-    form = f'{{"event":"{event}","pid":"%s","at_ns":%s,{fields}}}\\n'
-    return f'printf \'{form}\' "$$" "$(date +%s%N)" {values} | dd of={witness} oflag=append conv=notrunc,fsync bs=4096 status=none'
+    form = f'{{"event":"{event}","at":%s,"pid":%s,{fields}}}\\n'
+    return f'printf \'{form}\' "$(date +%s.%N)" "$$" {values} | dd of={witness} oflag=append conv=notrunc,fsync bs=4096 status=none'
 
 
 def _task(number: int, witness: str, body: str, extra: str = "") -> str:
