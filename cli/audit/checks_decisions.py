@@ -23,6 +23,25 @@ class _Before:
         self.ended: set[str] = set()
         self.phases: dict[tuple[str, str], str] = {}
         self.tasks: dict[tuple[str, str, int], str] = {}
+        self.open: dict[str, dict[str, str]] = {}
+        self.of_action: dict[str, tuple[str, str]] = {}
+
+    def begin(self, deed: Deed) -> None:
+        """Take in which actions a decision opens: a launch does so by itself."""
+        for event in deed.events:
+            kind = type(event)
+            if kind is f.ActionOpened:
+                self._open(event.action, event.orchestration, event.kind)
+            elif kind is f.OrchestrationLaunched and deed.action is not None:
+                self._open(deed.action.id, event.orchestration, "launch")
+
+    def _open(self, action: str, orchestration: str, kind: str) -> None:
+        self.open.setdefault(orchestration, {})[action] = kind
+        self.of_action[action] = (orchestration, kind)
+
+    def waiting(self, orchestration: str, kind: str | None) -> list[str]:
+        """Return the open actions of a kind, or all of them."""
+        return [action for action, known in self.open.get(orchestration, {}).items() if kind in (None, known)]
 
     def take(self, event: f.Event) -> None:
         """Take in an event of a decision that was judged."""
@@ -37,6 +56,8 @@ class _Before:
                 self.cancelling.add(event.orchestration)
             case f.OrchestrationMoved() if event.status in ENDED:
                 self.ended.add(event.orchestration)
+            case f.ActionCompleted() | f.ActionFailed():
+                self.open.get(self.of_action.get(event.action, ("", ""))[0], {}).pop(event.action, None)
             case _:
                 pass
 
@@ -60,6 +81,14 @@ class _Beside:
         """Return whether the decision queues a run of this kind."""
         return self.has(f.RunQueued, kind=kind, **fields)
 
+    def ends(self, action: str) -> bool:
+        """Return whether the decision completes an action, or says that it failed."""
+        return self.has(f.ActionCompleted, action=action) or self.has(f.ActionFailed, action=action)
+
+    def completes(self, actions: list[str]) -> bool:
+        """Return whether the decision completes all of these actions."""
+        return all(self.has(f.ActionCompleted, action=action) for action in actions)
+
     @property
     def is_stale(self) -> bool:
         return self.has(f.ReportStale)
@@ -68,7 +97,7 @@ class _Beside:
 def _orchestration(event: f.OrchestrationMoved, beside: _Beside, before: _Before) -> str | None:
     match event.status:
         case "validating":
-            good = beside.has(f.WorkspaceReady) and beside.queues("validate") and beside.has(f.ActionCompleted)
+            good = beside.has(f.WorkspaceReady) and beside.queues("validate") and beside.completes(before.waiting(event.orchestration, "launch"))
         case "planning":
             good = beside.has(f.PhaseMoved, phase=event.phase, status="planning") and beside.queues("plan", phase=event.phase)
         case "executing":
@@ -81,8 +110,13 @@ def _orchestration(event: f.OrchestrationMoved, beside: _Beside, before: _Before
             good = any(type(e) is f.RunEnded and e.outcome == "succeeded" and before.kinds.get(e.run) == "finalize" for e in beside.deed.events)
         case "cancelled":
             good = event.orchestration in before.cancelling or beside.has(f.HoldSet, hold="cancelling")
+            good = good and beside.completes(before.waiting(event.orchestration, "cancel"))
         case _:
             good = event.reason_code is not None
+    if event.status in ENDED:
+        left = [action for action in before.waiting(event.orchestration, None) if not beside.ends(action)]
+        if left:
+            return f"it is {event.status}, and {', '.join(left)} stays open"
     return None if good else f"it moves to {event.status} without what leads there"
 
 
@@ -94,7 +128,7 @@ def _phase(event: f.PhaseMoved, beside: _Beside, before: _Before) -> str | None:
         case "planning":
             good = beside.has(f.OrchestrationMoved, status="planning", phase=event.phase)
             good = good and (was not in ("executing", "reviewing") or beside.has(f.RepairStarted, phase=event.phase))
-            good = good and ("." not in event.phase or beside.has(f.IssuesRaised, phase=event.phase))
+            good = good and (("." not in event.phase and was != "planned") or beside.has(f.IssuesRaised, phase=event.phase))
         case "executing":
             good = was != "planned" or beside.has(f.OrchestrationMoved, status="executing")
         case "reviewing":
@@ -127,7 +161,8 @@ def _task(event: f.TaskMoved, beside: _Beside, before: _Before) -> str | None:
             reviewed = beside.has(f.VerdictRecorded, verdict="pass", **place)
             good = event.git_range is not None and (reviewed or _ends(beside, before, "task"))
         case "blocked":
-            good = beside.has(f.RunEnded)
+            failed = any(type(e) is f.RunEnded and e.outcome != "succeeded" for e in beside.deed.events)
+            good = event.git_range is None and (failed or beside.has(f.VerdictRecorded, verdict="gaps", **place))
         case "skipped":
             good = beside.command in ("task-skip", "gate-reject")
         case _:
@@ -200,10 +235,10 @@ def _withdrawn(event: f.RunWithdrawn, beside: _Beside, before: _Before) -> str |
     return f"{event.run}.{event.attempt} is withdrawn, and not ordered anew"
 
 
-def _hold_set(event: f.HoldSet, beside: _Beside, _: _Before) -> str | None:
+def _hold_set(event: f.HoldSet, beside: _Beside, before: _Before) -> str | None:
     match event.hold:
         case "paused":
-            good = beside.has(f.HoldCleared, hold="pausing") and beside.has(f.ActionCompleted)
+            good = beside.has(f.HoldCleared, hold="pausing") and beside.completes(before.waiting(event.orchestration, "pause"))
         case "gate":
             good = beside.has(f.GateOpened)
         case "pausing":
@@ -270,12 +305,41 @@ def _policy(event: f.PolicyChanged, beside: _Beside, _: _Before) -> str | None:
     return None if beside.command in ("set-policy", "set-role-model") else f"the policy of {event.orchestration} is changed by nobody"
 
 
+def _started(event: f.RunStarted, beside: _Beside, before: _Before) -> str | None:
+    left = [action for action in before.waiting(event.orchestration, "retry") if not beside.has(f.ActionCompleted, action=action)]
+    return f"{event.run} starts, and {', '.join(left)} stays open" if left else None
+
+
+def _completed(event: f.ActionCompleted, beside: _Beside, before: _Before) -> str | None:
+    orchestration, kind = before.of_action.get(event.action, ("", ""))
+    of = {"orchestration": orchestration}
+    match kind:
+        case "launch":
+            good = beside.has(f.WorkspaceReady, **of)
+        case "pause":
+            good = beside.has(f.HoldSet, hold="paused", **of)
+        case "cancel":
+            good = beside.has(f.OrchestrationMoved, status="cancelled", **of)
+        case "retry":
+            good = beside.has(f.RunStarted, **of) or (beside.command == "retry" and beside.has(f.GateOpened, **of))
+        case _:
+            good = beside.deed.action is not None and beside.deed.action.id == event.action
+    return None if good else f"{event.action} is completed without what it asked for"
+
+
+def _failed(event: f.ActionFailed, beside: _Beside, before: _Before) -> str | None:
+    orchestration, _ = before.of_action.get(event.action, ("", ""))
+    ended = any(beside.has(f.OrchestrationMoved, orchestration=orchestration, status=status) for status in ENDED)
+    return None if ended or beside.command == "resume" else f"{event.action} fails, and nothing stands in its way"
+
+
 _RULES: dict[type, Callable[[Any, _Beside, _Before], str | None]] = {
     f.OrchestrationMoved: _orchestration,
     f.PhaseMoved: _phase,
     f.PhasePlanned: _planned,
     f.TaskMoved: _task,
     f.RunQueued: _queued,
+    f.RunStarted: _started,
     f.RunEnded: _ended,
     f.RunWithdrawn: _withdrawn,
     f.HoldSet: _hold_set,
@@ -288,6 +352,8 @@ _RULES: dict[type, Callable[[Any, _Beside, _Before], str | None]] = {
     f.VerdictRecorded: _judged,
     f.WorkspaceReady: _workspace,
     f.PolicyChanged: _policy,
+    f.ActionCompleted: _completed,
+    f.ActionFailed: _failed,
 }
 
 
@@ -295,6 +361,7 @@ def hang_together(case: Case) -> Iterator[Finding]:
     """I20: each event stands in a decision with what leads to it and what follows from it."""
     before = _Before()
     for place, _, deed in case.history.judged:
+        before.begin(deed)
         beside: _Beside | None = None
         for event in deed.events:
             rule = _RULES.get(type(event))

@@ -121,7 +121,7 @@ def ordered(case: Case) -> Iterator[Finding]:
             yield Finding(name, f"its agent says that it works for {seen.orchestration}")
         if case.history.time_of(attempt.at) > seen.at_s + case.circumstances.clock_skew_s:
             yield Finding(name, f"its agent started {case.history.time_of(attempt.at) - seen.at_s:.3f} s before it was queued")
-        if case.circumstances.quiesced and not (attempt.started or attempt.ended or attempt.stale):
+        if case.circumstances.quiesced and not (attempt.started or attempt.stale):
             yield Finding(name, "its agent started, and the ledger knows nothing of it")
 
 

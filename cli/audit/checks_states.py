@@ -188,7 +188,9 @@ def holds_and_gates(case: Case) -> Iterator[Finding]:
         name = event.orchestration
         known = holds.setdefault(name, set())
         if kind is f.HoldSet:
-            if event.hold == "pausing" and known & {"pausing", "paused"}:
+            if event.hold in known and event.hold in _SET_ONCE:
+                yield Finding(shown_place(place), f"hold {event.hold} of {name} is set again")
+            if event.hold == "pausing" and "paused" in known:
                 yield Finding(shown_place(place), f"{name} is paused again")
             known.add(event.hold)
         elif kind is f.HoldCleared:
@@ -206,6 +208,9 @@ def holds_and_gates(case: Case) -> Iterator[Finding]:
             known.clear()
             gates.pop(name, None)
 
+
+_SET_ONCE = frozenset({"pausing", "paused", "cancelling", "node_lost", "gate", "budget"})
+"""Holds that are not set while they are; others may be, with another reason."""
 
 _OF_HOLDS = frozenset({f.HoldSet, f.HoldCleared, f.GateOpened, f.GateResolved, f.OrchestrationMoved})
 

@@ -249,5 +249,3 @@ def evidence_of(w: Chronicle) -> Evidence:
         sinks={"qd.log": b"nothing to see"},
         circumstances=Circumstances(quiesced=True, clients_complete=True, recovery_bounds_s={"node-kill": 3600.0}),
     )
-
-
