@@ -15,6 +15,8 @@ from cli.text import cell
 BEHIND_MAX = 1000
 """Ledger messages that a timeline may have before it; more than a second's work is a fault."""
 DEAD_LETTERS_SHOWN = 3
+COMMAND_WAIT_S = 3.0
+"""For a command that is answered within milliseconds where all is well."""
 SIGNS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red"), "skip": ("·", "dim")}
 
 
@@ -42,7 +44,7 @@ async def doctor(*, ctx: Ctx) -> int:
         checks.append(Check("bus", "fail", failure.message, failure.hint))
     else:
         checks.append(Check("bus", "ok", f"{bus.url} answers as {bus.principal} in {(time.monotonic() - began) * 1000:.0f} ms"))
-        checks += [await _streams(ctx), *await _controller(ctx), await _timeline(ctx), await _nodes(ctx)]
+        checks += [await _streams(ctx), *await _controller(ctx), await _commands(ctx), await _timeline(ctx), await _nodes(ctx)]
     _print(ctx, checks)
     if any(check.state == "fail" for check in checks):
         ctx.out.note(f"{sum(check.state == 'fail' for check in checks)} of {len(checks)} checks failed")
@@ -102,6 +104,28 @@ async def _controller(ctx: Ctx) -> list[Check]:
     return [sync, active, await _dead_letters(ctx, int(status["dead_letters"]))]
 
 
+async def _commands(ctx: Ctx) -> Check:
+    """Send a command as a dry run: is it stored, and answered? A server whose disk was full says so in no other way."""
+    from bus.errors import Rejected, Unavailable
+    from bus.request import CommandClient, OutcomeUnknown, new_key
+    from bus_schemas.commands import FlagSet, Via
+
+    bus = await ctx.connect()
+    began = time.monotonic()
+    try:
+        async with CommandClient(bus, Via.CLI) as client:
+            await unless_refused(bus, client.submit(FlagSet("doctor", True), new_key(), dry_run=True, timeout_s=COMMAND_WAIT_S))
+    except Failure:
+        return Check("commands", "skip", "this identity may not send any")
+    except (OutcomeUnknown, Unavailable, Rejected) as error:
+        return Check(
+            "commands", "fail", str(error), "Is the disk of the bus full? After that its server takes writes again only once it is restarted."
+        )
+    finally:
+        await bus.close()
+    return Check("commands", "ok", f"one that changes nothing was stored and answered in {(time.monotonic() - began) * 1000:.0f} ms")
+
+
 async def _dead_letters(ctx: Ctx, count: int) -> Check:
     if count == 0:
         return Check("dead letters", "ok", "none")
@@ -145,6 +169,8 @@ async def _timeline(ctx: Ctx) -> Check:
         return Check("timeline", "fail", failure.message, "Start one: `qd serve timeline` (or `qd up`).")
     if status["state"] != "following":
         return Check("timeline", "fail", f"{status['state']}: {status['reason']}", "Its file can be removed: it is made again from the ledger.")
+    if status["reason"]:
+        return Check("timeline", "fail", f"{status['behind']} ledger messages behind: {status['reason']}", "Is its disk full? It goes on by itself.")
     if status["behind"] > BEHIND_MAX:
         return Check("timeline", "fail", f"{status['behind']} ledger messages behind, at {status['position']}", "Is its disk slow or full?")
     unknown = f"; {status['unknown_types']} events of unknown types" if status["unknown_types"] else ""

@@ -54,6 +54,7 @@ class Report(Struct):
     cuts: int = 0
     cuts_while_recovering: int = 0
     receipts_acknowledged: int = 0
+    refused: int = 0
     commands_unknown: int = 0
     unknown_found_decided: int = 0
     ends_reported: int = 0
@@ -76,45 +77,50 @@ class Report(Struct):
 class Cuts:
     """A plane on a disk, its load, and what was found so far."""
 
-    def __init__(self, folder: Path, disk: LoopDisk, seed: int, sync: str = "always") -> None:
+    def __init__(self, plane: Plane, seed: int) -> None:
         """Nothing runs yet."""
-        self.plane, self.load, self.report = Plane(folder, disk, sync=sync), Load(), Report(seed, sync)
+        self.plane, self.load, self.report = plane, Load(), Report(seed, plane.sync)
         self._random = random.Random(seed)
         self._before = checks.Found({}, {})
         self._bus: Bus | None = None
 
+    @property
+    def bus(self) -> Bus:
+        """The connection of the client's side."""
+        assert self._bus is not None, "begin first"
+        return self._bus
+
     async def begin(self) -> None:
         """Start everything on an empty disk and add what the load needs."""
         self._bus = await self.plane.start_bus()
-        await self.plane.set_up(self._bus)
+        await self.plane.set_up(self.bus)
         self.plane.start_services()
-        async with CommandClient(self._bus, c.Via.API) as client:
-            await until_ready(self._bus)
+        async with CommandClient(self.bus, c.Via.API) as client:
+            await until_ready(self.bus)
             await self.load.catalogue(client, self.plane.repo, self.plane.witness)
 
     async def live_and_die(self) -> None:
         """Run the load for a while, cut the power in the middle of it, and look at what the disk has."""
-        assert self._bus is not None
         self.load.life += 1
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.load.run, self._bus)
+            tasks.start_soon(self.load.run, self.bus)
             await anyio.sleep(self._random.uniform(*LOAD_S))
             await self._cut()
             tasks.cancel_scope.cancel()
-        await self._look()
+        await self.look()
 
     async def _cut(self) -> None:
         await self.plane.cut_power()
         self.report.cuts += 1
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
         """Start the server alone on the disk, and check what is on it before any service of ours can change it."""
-        assert self._bus is not None
-        await self._bus.close()
+        await self.bus.close()
         self._bus = await self.plane.start_bus()
-        found = await checks.found_on(self._bus)
+        found = await checks.found_on(self.bus)
         report = self.report
         report.receipts_acknowledged = len(self.load.acknowledged)
+        report.refused = sum(asked.receipt is not None and asked.receipt.status == "refused" for asked in self.load.log)
         report.ends_reported = sum(kind == "ended" for *_, kind in found.reports)
         report.lost += checks.lost_receipts(self.load.acknowledged, found)
         book = checks.read_journal(self.plane.data("node") / "journal" / "journal.jsonl")
@@ -130,14 +136,17 @@ class Cuts:
             await anyio.sleep(self._random.uniform(*AGAIN_S))
             await self._cut()
             self.report.cuts_while_recovering += 1
-            await self._look()
+            await self.look()
             self.plane.start_services()
-        assert self._bus is not None
+        await self.heal()
+
+    async def heal(self) -> None:
+        """Return when everything has come to its end and each key is answered as before; what does not is in the report."""
         began = time.monotonic()
-        async with CommandClient(self._bus, c.Via.API) as client:
+        async with CommandClient(self.bus, c.Via.API) as client:
             await self._first_receipt(client)
             self.report.recovery_s.append(round(time.monotonic() - began, 2))
-            await until_ready(self._bus)
+            await until_ready(self.bus)
             await self._same_answers(client)
         await self._all_ends()
         self.report.healed_s.append(round(time.monotonic() - began, 2))
@@ -181,7 +190,6 @@ class Cuts:
 
     async def _all_ends(self) -> None:
         """Wait until every orchestration has ended and the timeline has the whole ledger; say what has not."""
-        assert self._bus is not None
         moving: list[dict[str, Any]] = []
         with anyio.move_on_after(HEAL_S):
             while True:
@@ -192,22 +200,26 @@ class Cuts:
         for o in moving:
             self.report.stuck.append(f"{o['id']} is {o['status']}, hold {o['hold']}")
         if not moving:
-            self.report.stuck.append(f"the timeline is not at the end of the ledger: {await ask(self._bus, 'timeline-status')}")
+            self.report.stuck.append(f"the timeline is not at the end of the ledger: {await ask(self.bus, 'timeline-status')}")
 
     async def _moving(self) -> list[dict[str, Any]]:
-        assert self._bus is not None
-        items = (await ask(self._bus, "orchestrations", {"project": PROJECT, "limit": 1000}))["items"]
+        items = (await ask(self.bus, "orchestrations", {"project": PROJECT, "limit": 1000}))["items"]
         counts: dict[str, int] = {}
         for o in items:
             counts[o["status"]] = counts.get(o["status"], 0) + 1
         self.report.orchestrations = counts
         return [o for o in items if o["status"] in LIVE]
 
+    async def until_timeline_is_there(self) -> None:
+        """Return when the timeline has the whole ledger. Raises TimeoutError."""
+        with anyio.fail_after(READY_S):
+            while not await self._timeline_is_there():
+                await anyio.sleep(0.05)
+
     async def _timeline_is_there(self) -> bool:
-        assert self._bus is not None
         with contextlib.suppress(Unavailable, QueryFailed):
-            last = (await stream_state(self._bus, subjects.LEDGER)).last_seq
-            status = await ask(self._bus, "timeline-status")
+            last = (await stream_state(self.bus, subjects.LEDGER)).last_seq
+            status = await ask(self.bus, "timeline-status")
             return bool(status["state"] == "following" and int(status["position"].partition(".")[0]) >= last)
         return False
 
@@ -215,7 +227,7 @@ class Cuts:
         """Stop everything."""
         if self._bus is not None:
             await self.plane.stop()
-            await self._bus.close()
+            await self.bus.close()
 
 
 async def until_ready(bus: Bus) -> None:
@@ -231,7 +243,7 @@ async def until_ready(bus: Bus) -> None:
 async def cut_again_and_again(folder: Path, cuts: int, seed: int) -> Report:
     """Cut the power `cuts` times or a few more, and return what was found."""
     with LoopDisk(folder, DISK_MIB) as disk:
-        run = Cuts(folder, disk, seed)
+        run = Cuts(Plane(folder, disk), seed)
         try:
             await run.begin()
             while run.report.cuts < cuts and run.report.is_clean:

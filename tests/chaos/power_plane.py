@@ -23,6 +23,7 @@ from tests.chaos.services import QD, Process
 
 NODE = "n1"
 GONE_S = 10.0
+EVERYTHING = ("bus", "controller", "node", "timeline", "repo")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -44,13 +45,17 @@ class BootedService(Process):
 class Plane:
     """Everything that writes to the disk."""
 
-    def __init__(self, folder: Path, disk: LoopDisk, *, sync: str = "always") -> None:
-        """Put all data on `disk`; `sync` other than `always` is what the product refuses unless it is told to accept it."""
+    def __init__(self, folder: Path, disk: LoopDisk, *, sync: str = "always", on_disk: tuple[str, ...] = EVERYTHING) -> None:
+        """Put the data of `on_disk` on the disk, what is left in `folder`.
+
+        `sync` other than `always` is what the product refuses unless it is told to accept it.
+        """
         self.disk, self.sync = disk, sync
-        self.repo = disk.mount / "repo"
+        self._folder, self._on_disk = folder, on_disk
+        self.repo = self.data("repo")
         self.witness = folder / "witness"
         self.witness.touch()
-        self.server = EmbeddedServer(disk.mount / "bus", port=free_port(), sync=sync)
+        self.server = EmbeddedServer(self.data("bus"), port=free_port(), sync=sync)
         self._state = folder / "state"
         self._state.mkdir(exist_ok=True)
         unsafe = [] if sync == "always" else ["--allow-unsafe-sync"]
@@ -70,7 +75,7 @@ class Plane:
 
     def data(self, name: str) -> Path:
         """Return the data folder of a service."""
-        return self.disk.mount / name
+        return (self.disk.mount if name in self._on_disk else self._folder) / name
 
     async def start_bus(self) -> Bus:
         """Start the server on what the disk has; return a connection to it."""
@@ -120,10 +125,14 @@ class Plane:
 
     async def _bury(self, frozen: list[psutil.Process]) -> None:
         """Kill stopped processes and return when none of them runs. Raises TimeoutError."""
+        # our own children are killed and waited for by who started them: a status that somebody else takes the event loop never sees
+        self.server.kill()
         for process in frozen:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
-        # our own children are waited for by who started them: a status that psutil takes is one that the event loop never sees
+            if process.pid != self.server.pid:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGKILL)
+        if self.server.pid is not None:
+            await self.server.wait()
         await self.server.stop()
         for service in self.services:
             if service.process is not None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.chaos.disk import LoopDisk, why_not
 from tests.chaos.power import DISK_MIB, Cuts, Report
+from tests.chaos.power_plane import Plane
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(why_not() is not None, reason=why_not() or "")]
 
@@ -15,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.skipif(why_not() is not None, reaso
 async def one_cut(folder: Path, sync: str) -> Report:
     folder.mkdir()
     with LoopDisk(folder, DISK_MIB) as disk:
-        run = Cuts(folder, disk, seed=3, sync=sync)
+        run = Cuts(Plane(folder, disk, sync=sync), seed=3)
         try:
             await run.begin()
             await run.live_and_die()

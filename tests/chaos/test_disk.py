@@ -1,0 +1,156 @@
+"""Full disks: of the bus by its limit and for real, of the node agent, of the controller, of the timeline. Nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from bus.connection import Bus
+from bus.errors import Rejected
+from bus.request import CommandClient, OutcomeUnknown, ask
+from bus_schemas import commands as c
+from bus_schemas import subjects
+from tests.chaos import power_checks as checks
+from tests.chaos.disk import why_not
+from tests.chaos.disk_full import full, on_a_small_disk, qd, supervise, until
+from tests.chaos.power import Cuts, until_ready
+from tests.chaos.power_load import PROJECT
+from tests.integration.ring import ring
+
+pytestmark = pytest.mark.anyio
+needs_a_disk = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+
+
+async def bound(bus: Bus, stream: str, max_bytes: int) -> None:
+    """Give a stream another limit."""
+    config: dict[str, Any] = (await bus.api(f"STREAM.INFO.{stream}"))["config"]
+    await bus.api(f"STREAM.UPDATE.{stream}", {**config, "max_bytes": max_bytes})
+
+
+async def load_for(run: Cuts, seconds: float) -> None:
+    with anyio.move_on_after(seconds):
+        await run.load.run(run.bus)
+
+
+def assert_clean(run: Cuts) -> None:
+    report = run.report
+    assert (report.lost, report.duplicated, report.repository, report.answers, report.stuck) == ([], [], [], [], [])
+
+
+async def test_a_ledger_at_its_limit_takes_nothing_and_goes_on_without_a_restart_when_there_is_room(tmp_path: Path) -> None:
+    async with ring(tmp_path) as made:
+        await made.catalogue()
+        used = (await made.bus.api(f"STREAM.INFO.{subjects.LEDGER}"))["state"]["bytes"]
+        await bound(made.bus, subjects.LEDGER, used + 100)
+        with pytest.raises(OutcomeUnknown):
+            await made.do(c.TicketAdd("shop", "one too many"), "key", timeout_s=1.0)
+        await bound(made.bus, subjects.LEDGER, -1)
+        again = await made.do(c.TicketAdd("shop", "one too many"), "key")
+        assert (again.status, again.ticket) == ("completed", "shop-t1")
+        # decided once, by the command that waited or by this one
+        assert (await made.do(c.TicketAdd("shop", "another"), "other")).ticket == "shop-t2"
+
+
+async def test_a_queue_of_commands_at_its_limit_refuses_and_control_still_passes(tmp_path: Path) -> None:
+    async with ring(tmp_path) as made:
+        await made.catalogue()
+        await bound(made.bus, subjects.CMD, 100)
+        with pytest.raises(Rejected, match="maximum bytes exceeded"):
+            await made.do(c.TicketAdd("shop", "no room"), "key")
+        refused = await made.do(c.Cancel("shop-o9"), "control")
+        assert refused.reason_code == "validation_entity_not_found"
+        await bound(made.bus, subjects.CMD, 1024**3)
+        assert (await made.do(c.TicketAdd("shop", "no room"), "key")).ticket == "shop-t1"
+
+
+@needs_a_disk
+async def test_a_full_disk_under_the_bus_loses_nothing_and_after_a_restart_of_the_server_all_goes_on(tmp_path: Path) -> None:
+    async with on_a_small_disk(tmp_path, "bus", 48) as run:
+        plane = run.plane
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(load_for, run, 2.5)
+            await anyio.sleep(1.0)
+            async with full(plane.disk):
+                await anyio.sleep(0.5)
+                told = await qd(plane, "ticket", "add", PROJECT, "--title", "full", "--idempotency-key", "while-full", "--timeout", "3s")
+                assert told.returncode in (9, 10), told.stdout + told.stderr
+                doctor = await qd(plane, "doctor", "--timeout", "3s")
+        assert doctor.returncode == 1, doctor.stdout + doctor.stderr
+        await plane.server.stop()
+        await run.look()
+        run.load.life += 1
+        await run.heal()
+
+        assert_clean(run)
+        again = await qd(plane, "ticket", "add", PROJECT, "--title", "full", "--idempotency-key", "while-full")
+        assert again.returncode == 0, again.stderr
+
+
+@needs_a_disk
+async def test_a_full_disk_under_a_node_agent_ends_it_loudly_and_no_end_is_lost_and_nothing_started_twice(tmp_path: Path) -> None:
+    async with on_a_small_disk(tmp_path, "node", 24) as run:
+        plane, ends = run.plane, list[int]()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(supervise, plane.node, ends)
+            tasks.start_soon(load_for, run, 3.0)
+            await until("an agent runs", lambda: plane.witness.read_text())
+            async with full(plane.disk):
+                await until("the node agent ended", lambda: ends)
+            run.load.life += 1
+            await run.heal()
+            tasks.cancel_scope.cancel()
+
+        assert 0 not in ends
+        assert "No space left on device" in plane.node.log.read_text()
+        assert_clean(run)
+        found = await checks.found_on(run.bus)
+        assert checks.lost_receipts(run.load.acknowledged, found) == []
+
+
+@needs_a_disk
+async def test_a_full_disk_under_the_controller_never_makes_it_decide_wrong(tmp_path: Path) -> None:
+    async with on_a_small_disk(tmp_path, "controller", 16) as run:
+        plane, ends = run.plane, list[int]()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(supervise, plane.controller, ends)
+            await load_for(run, 1.0)
+            async with full(plane.disk):
+                await load_for(run, 2.0)
+                plane.controller.kill()  # a start without room for its files
+                await anyio.sleep(1.0)
+            run.load.life += 1
+            await run.heal()
+            tasks.cancel_scope.cancel()
+
+        assert_clean(run)
+        found = await checks.found_on(run.bus)
+        assert (checks.lost_receipts(run.load.acknowledged, found), checks.decided_twice(found)) == ([], [])
+
+
+@needs_a_disk
+async def test_a_full_disk_under_the_timeline_is_told_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    async with on_a_small_disk(tmp_path, "timeline", 24) as run:
+        plane, ends = run.plane, list[int]()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(supervise, plane.timeline, ends)
+            await run.until_timeline_is_there()
+            async with full(plane.disk):
+                reason = ""
+                async with CommandClient(run.bus, c.Via.API) as client:
+                    with anyio.fail_after(30):
+                        number = 0
+                        while "No space left" not in reason:
+                            number += 1
+                            await run.load.ask(client, f"full-{number}", c.TicketAdd(PROJECT, "x" * 150))
+                            reason = str((await ask(run.bus, "timeline-status"))["reason"])
+                doctor = await qd(plane, "doctor")
+                assert "No space left" in doctor.stdout, doctor.stdout
+            await run.heal()
+            tasks.cancel_scope.cancel()
+
+        assert ends == []
+        assert_clean(run)
+        await until_ready(run.bus)
