@@ -169,6 +169,7 @@ class SimServer:
         self.restarts += 1
         self._written_s = self.loop.time()
         for stream in list(self.streams.values()):
+            stream.restarted()
             forget = self.dials.forgotten_acks_max if self.restarts else 0
             for consumer in list(stream.consumers.values()):
                 consumer.restarted(self.loop.rng.randint(0, forget))
@@ -438,18 +439,19 @@ class SimServer:
 
     def advise_terminated(self, consumer: Consumer, seq: int, consumer_seq: int, deliveries: int, reason: str) -> None:
         """Publish that a message will not be delivered again, by order."""
-        more = {"consumer_seq": consumer_seq, "stream_seq": seq, "deliveries": deliveries, "reason": reason}
-        self._advise(consumer, "MSG_TERMINATED", "terminated", more)
-
-    def advise_max_deliveries(self, consumer: Consumer, seq: int, deliveries: int) -> None:
-        """Publish that a message was delivered as often as it may be."""
-        self._advise(consumer, "MAX_DELIVERIES", "max_deliver", {"stream_seq": seq, "deliveries": deliveries})
-
-    def _advise(self, consumer: Consumer, kind: str, name: str, more: dict[str, Any]) -> None:
-        about = {"stream": consumer.stream.name, "consumer": consumer.name, **more}
-        head = {"type": f"io.nats.jetstream.advisory.v1.{name}", "id": self.token(), "timestamp": self.time_of(self.now_ns())}
-        subject = f"$JS.EVENT.ADVISORY.CONSUMER.{kind}.{consumer.stream.name}.{consumer.name}"
-        self.published(subject, "", msgspec.json.encode({**head, **about}), None)
+        body = {
+            "type": "io.nats.jetstream.advisory.v1.terminated",
+            "id": self.token(),
+            "timestamp": self.time_of(self.now_ns()),
+            "stream": consumer.stream.name,
+            "consumer": consumer.name,
+            "consumer_seq": consumer_seq,
+            "stream_seq": seq,
+            "deliveries": deliveries,
+            "reason": reason,
+        }
+        subject = f"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.{consumer.stream.name}.{consumer.name}"
+        self.published(subject, "", msgspec.json.encode(body), None)
 
     # ── for tests and invariants ─────────────────────────────────────────────────────────────────────────────────────
 

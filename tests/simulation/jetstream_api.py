@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.simulation.jetstream_consumers import Consumer
+from tests.simulation.jetstream_consumers import Consumer, full
 from tests.simulation.jetstream_streams import Failure, Filter, Message, Stream
 
 if TYPE_CHECKING:
@@ -211,11 +211,9 @@ class Api:
         config, action, name = asked["config"], asked.get("action", ""), rest[1]
         found = stream.consumers.get(name)
         if found is not None:
-            same = all(found.config.get(key) == value for key, value in config.items())
-            if action == "create" and not same:
-                raise Failure(400, 10148, "consumer already exists")
-            if not same:
-                self._check(stream, config, besides=name)
+            if full(config, name) != found.config:
+                if action == "create":
+                    raise Failure(400, 10148, "consumer already exists")
                 found.reconfigure(config)
                 self._server.signal(found)
             return found.info()
@@ -223,10 +221,10 @@ class Api:
             raise Failure(400, 10149, "consumer does not exist")
         if 0 < stream.config["max_consumers"] <= len(stream.consumers):
             raise Failure(400, 10026, "maximum consumers limit reached")
-        self._check(stream, config, besides=name)
+        self._check(stream, config)
         return self._server.add_consumer(stream, name, config).info()
 
-    def _check(self, stream: Stream, config: Answer, *, besides: str) -> None:
+    def _check(self, stream: Stream, config: Answer) -> None:
         patterns = config.get("filter_subjects") or ([config["filter_subject"]] if config.get("filter_subject") else [])
         wanted = Filter(list(patterns))
         if stream.config["retention"] == "workqueue":
@@ -234,7 +232,7 @@ class Api:
                 raise Failure(400, 10098, "workqueue stream requires explicit ack")
             if config.get("deliver_policy", "all") != "all":
                 raise Failure(400, 10101, "consumer must be deliver all on workqueue stream")
-            others = [consumer for consumer in stream.consumers.values() if consumer.name != besides]
+            others = list(stream.consumers.values())
             if others and not patterns:
                 raise Failure(400, 10099, "multiple non-filtered consumers not allowed on workqueue stream")
             if any(wanted.overlaps(consumer.filter) for consumer in others):

@@ -5,7 +5,6 @@ Owns nothing but its place in a stream; it sends through the server it was made 
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,17 @@ DEFAULTS: dict[str, Any] = {
     "max_deliver": -1,
     "metadata": {},
 }
+
+
+def full(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a consumer's configuration with what the server adds."""
+    whole = {**DEFAULTS, **config, "name": name}
+    if whole["ack_policy"] != "none":
+        whole.setdefault("ack_wait", 30_000_000_000)
+        whole.setdefault("max_ack_pending", 1000)
+    if not config.get("deliver_subject"):
+        whole.setdefault("max_waiting", 512)
+    return whole
 
 
 class _Pending(msgspec.Struct):
@@ -80,21 +90,15 @@ class Consumer:
 
     def configure(self, config: dict[str, Any]) -> None:
         """Read a configuration."""
-        self.config = {**DEFAULTS, **config, "name": self.name}
+        self.config = full(config, self.name)
         patterns = config.get("filter_subjects") or ([config["filter_subject"]] if config.get("filter_subject") else [])
         self.filter = Filter(list(patterns))
         self.acks = self.config["ack_policy"] != "none"
-        if self.acks:
-            self.config.setdefault("ack_wait", 30_000_000_000)
-            self.config.setdefault("max_ack_pending", 1000)
         self.ack_wait_s = self.config.get("ack_wait", 0) / 1e9
         self.max_ack_pending = self.config.get("max_ack_pending", 0) if self.acks else 0
-        self.max_deliver = self.config["max_deliver"]
         self.deliver_subject: str = config.get("deliver_subject") or ""
         self.is_push = bool(self.deliver_subject)
         self.heartbeat_s = config.get("idle_heartbeat", 0) / 1e9
-        if not self.is_push:
-            self.config.setdefault("max_waiting", 512)
 
     def reconfigure(self, config: dict[str, Any]) -> None:
         """Take another configuration; the place in the stream stays."""
@@ -142,22 +146,21 @@ class Consumer:
             self.unseen += 1
             self.server.signal(self)
 
-    def removed(self, message: Message, *, by_ack: bool) -> None:
-        """Take in that a message was deleted."""
+    def removed(self, message: Message, *, told: bool) -> None:
+        """Take in that a message was deleted; `told` means not by our own acknowledgement and not by a purge of everything."""
         if message.seq >= self.next_seq and self.filter.takes(message.subject):
             self.unseen -= 1
-        if not by_ack and message.seq in self.pending:
+        if told and message.seq in self.pending:
             self._terminate(message.seq, self.pending[message.seq].consumer_seq, self.counts.get(message.seq, 1), DELETED)
 
-    def purged(self, seqs: list[int], subject: str) -> None:
-        """Take in that messages were purged; what waits for an ack is found missing when it is to come again."""
+    def purged(self) -> None:
+        """Take in a purge: what waits for an acknowledgement below the stream's first message is forgotten.
+
+        The rest is found missing when it is to come again.
+        """
         self.unseen = self.stream.count(self.filter, self.next_seq)
-        if not subject:
-            for seq in seqs:
-                self.pending.pop(seq, None)
-                self.counts.pop(seq, None)
-                with contextlib.suppress(ValueError):
-                    self.again.remove(seq)
+        for seq in [seq for seq in self.pending if seq < self.stream.first_seq]:
+            self._forget(seq)
 
     # ── delivering ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,12 +206,7 @@ class Consumer:
             if message is None:
                 self._forget(seq)
                 continue
-            count = self.counts.get(seq, 1)
-            if 0 < self.max_deliver <= count:
-                self.server.advise_max_deliveries(self, seq, count)
-                self._forget(seq)
-                continue
-            self.counts[seq] = count + 1
+            self.counts[seq] = self.counts.get(seq, 1) + 1
             return message
         if self.is_blocked:
             return None
@@ -341,7 +339,7 @@ class Consumer:
             if seq < self.next_seq:
                 self._terminate(seq, int(reply[6]), int(reply[4]), body[5:].strip().decode())
                 if self.stream.config["retention"] != "limits":
-                    self.stream.remove(seq, by_ack=True)
+                    self.stream.remove(seq, told=False)
 
     def _acknowledge(self, seq: int) -> None:
         if seq >= self.next_seq:
@@ -350,7 +348,7 @@ class Consumer:
             self.recent_acks.append((self.server.loop.time(), seq, self.counts.get(seq, 1)))
         self._forget(seq)
         if self.stream.config["retention"] != "limits":
-            self.stream.remove(seq, by_ack=True)
+            self.stream.remove(seq, told=False)
         self.server.signal(self)
 
     def _terminate(self, seq: int, consumer_seq: int, count: int, reason: str) -> None:
@@ -376,6 +374,8 @@ class Consumer:
             return
         delay_s = msgspec.json.decode(delay).get("delay", 0) / 1e9 if delay[:1] == b"{" else 0.0
         if delay_s > 0:
+            if seq in self.again:
+                self.again.remove(seq)
             pending.at_s = self.server.loop.time() - self.ack_wait_s + delay_s
             self._arm_acks(self.server.loop.time() + delay_s)
         elif seq not in self.again:
@@ -390,7 +390,6 @@ class Consumer:
         self._ack_timer = None
         now_s = self.server.loop.time()
         late = [seq for seq, pending in self.pending.items() if pending.at_s + self.ack_wait_s <= now_s + 1e-9 and seq not in self.again]
-        late = [seq for seq in late if not 0 < self.max_deliver <= self.counts.get(seq, 1) or self._exceeded(seq)]
         for seq in sorted(late):
             self.pending[seq].at_s = now_s
             self.again.append(seq)
@@ -398,11 +397,6 @@ class Consumer:
             self.server.signal(self)
         if self.pending:
             self._arm_acks(max(now_s + 0.001, min(pending.at_s for pending in self.pending.values()) + self.ack_wait_s))
-
-    def _exceeded(self, seq: int) -> bool:
-        self.server.advise_max_deliveries(self, seq, self.counts.get(seq, 1))
-        self._forget(seq)
-        return False
 
     # ── push ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

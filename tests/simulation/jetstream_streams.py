@@ -129,6 +129,10 @@ def _overlap(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
     return len(a) == len(b)
 
 
+def _has_id(message: Message) -> bool:
+    return "Nats-Msg-Id" in (message.headers or {})
+
+
 class Stream:
     """A stream and its consumers."""
 
@@ -248,8 +252,8 @@ class Stream:
             self.remove(self.first_seq)
         return self.messages[self.first_seq].at_ns + age_ns if self.messages else None
 
-    def remove(self, seq: int, *, by_ack: bool = False) -> bool:
-        """Delete a message; return whether it was there."""
+    def remove(self, seq: int, *, told: bool = True) -> bool:
+        """Delete a message; return whether it was there. A consumer that is told gives up waiting for its acknowledgement."""
         message = self.messages.pop(seq, None)
         if message is None:
             return False
@@ -261,7 +265,7 @@ class Stream:
         if seq == self.first_seq:
             self._advance()
         for consumer in self.consumers.values():
-            consumer.removed(message, by_ack=by_ack)
+            consumer.removed(message, told=told)
         return True
 
     def _advance(self) -> None:
@@ -281,22 +285,18 @@ class Stream:
         elif keep:
             found = found[:-keep]
         for seq in found:
-            self._forget_silently(seq)
-        if below_seq > self.last_seq and not subject:
+            self.remove(seq, told=bool(subject) and len(found) == 1)
+        if not subject and below_seq > self.last_seq + self.in_memory:
             self.last_seq, self.first_seq = below_seq - 1, below_seq
+        elif not subject and not below_seq:
+            self.first_seq = self.last_seq + 1
         for consumer in self.consumers.values():
-            consumer.purged(found, subject)
+            consumer.purged()
         return len(found)
 
-    def _forget_silently(self, seq: int) -> None:
-        message = self.messages.pop(seq)
-        self.bytes -= message.size_bytes
-        found = self.by_subject[message.subject]
-        del found[bisect_left(found, seq)]
-        if not found:
-            del self.by_subject[message.subject]
-        if seq == self.first_seq:
-            self._advance()
+    def restarted(self) -> None:
+        """Know again which messages are duplicates: what is stored still says so."""
+        self._ids = {(message.headers or {})["Nats-Msg-Id"]: (message.seq, message.at_ns) for message in self.messages.values() if _has_id(message)}
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
