@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import anyio
@@ -13,13 +17,17 @@ import pytest
 from bus.bootstrap import Sync
 from bus.request import OutcomeUnknown
 from bus_schemas import commands as c
+from bus_schemas.decisions import Receipt
 from controller.index import Index
 from controller.ledger import Ledger
 from controller.service import Controller, serve
-from tests.integration.ring import Ring, ring
+from tests.integration.ring import SHELL, Ring, ring
 from tests.unit.controller.restored import in_memory, whole_states
 
 pytestmark = pytest.mark.anyio
+
+KILLS, SEED = int(os.environ.get("QD_TEST_INDEX_KILLS", "2")), int(os.environ.get("QD_TEST_INDEX_SEED", "1"))
+"""Of the controller that writes its index; more of them are for a long run by hand."""
 
 
 async def _controller(r: Ring, folder: Path) -> anyio.CancelScope:
@@ -245,3 +253,54 @@ async def test_a_ledger_that_was_made_anew_stops_everything(tmp_path: Path) -> N
 
     assert set(stopped) == {"plane", "shop"}
     assert all("made anew" in why for why in stopped.values())
+
+
+async def test_a_controller_that_is_killed_between_writes_knows_every_key_again_and_its_index_is_what_a_replay_gives(tmp_path: Path) -> None:
+    folder, rng = tmp_path / "index", random.Random(SEED)
+    async with ring(tmp_path, controllers=0) as r:
+        environment = {
+            **os.environ,
+            "QD_CONTROLLER_SERVER": r.server.url,
+            "QD_CONTROLLER_TOKEN": r.server.credentials.token or "",
+            "QD_CONTROLLER_DATA": str(folder),
+        }
+        first: dict[int, Receipt] = {}
+
+        async def ask(n: int) -> Receipt:
+            return await r.do(c.Launch("shop-d1", "n1", feature=f"f{n}", overrides=SHELL), f"k{n}", timeout_s=60)
+
+        async def launch(n: int) -> None:
+            first[n] = await ask(n)
+
+        process = subprocess.Popen([sys.executable, "-m", "controller"], env=environment, stderr=subprocess.DEVNULL)
+        try:
+            await r.catalogue()
+            await r.node(capacity=8)
+            for kill in range(KILLS):
+                async with anyio.create_task_group() as tasks:
+                    for n in range(kill * 12, kill * 12 + 12):
+                        tasks.start_soon(launch, n)
+                    await anyio.sleep(rng.uniform(0.05, 1.5))
+                    process.kill()
+                    process.wait()
+                    process = subprocess.Popen([sys.executable, "-m", "controller"], env=environment, stderr=subprocess.DEVNULL)
+            again = {n: await ask(n) for n in first}
+            status = await r.until("status", lambda status: status["live"] == 0, 60)
+        finally:
+            process.kill()
+            process.wait()
+        ledger = Ledger(r.bus, "reader", _data(folder, "reader"))
+        await ledger.start()
+        behind = ledger.position_seq
+        await ledger.catch_up()
+        states = whole_states(ledger)
+        await ledger.close()
+        replayed = Ledger(r.bus, "plain")
+        await replayed.catch_up()
+
+    assert status["orchestrations"] == len(first) == 12 * KILLS
+    assert {n: receipt.action for n, receipt in again.items()} == {n: receipt.action for n, receipt in first.items()}
+    assert all(receipt.duplicate for receipt in again.values())
+    assert 0 < behind <= replayed.position_seq
+    assert not ledger.stopped
+    assert states == replayed.states
