@@ -137,7 +137,9 @@ def test_the_fleet_and_the_health_can_be_looked_at(deck: Deck) -> None:
     assert (node["online"], node["capacity"], node["agents"][0]["models"]) == (True, 4, ["shell"])
     health = deck.json("doctor")
     assert health["healthy"] is True
-    assert {check["check"] for check in health["checks"]} == {"bus", "streams", "sync", "controller", "dead letters", "timeline", "nodes"}
+    assert {check["check"] for check in health["checks"]} == {
+        *("bus", "streams", "sync", "controller", "commands", "dead letters", "timeline", "nodes"),
+    }
     assert {flag["flag"] for flag in deck.json("flag", "ls")["items"]} >= {"cp.launch", "require_reason"}
     assert {stream["stream"] for stream in deck.json("bus", "info")["streams"]} >= {"CMD", "LEDGER", "REP"}
     assert deck.json("bus", "info")["sync"] == "always"
