@@ -36,24 +36,39 @@ class _Names:
 
 
 class _Transport:
-    """What nats-py closes at the end."""
+    """The client's end of one connection; what comes on one that was given up is not heard any more."""
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
+    def __init__(self, client: SimClient) -> None:
+        self._client = client
+        self.link: Link | None = None
+
+    def received(self, item: Item) -> None:
+        self._client.received(item)
+
+    def ended(self, *, reset: bool) -> None:
+        self._client.ended(reset=reset)
 
     def write(self, item: Item) -> None:
-        self.link.up.send(item)
+        if self.link is not None:
+            self.link.up.send(item)
 
     def writelines(self, items: list[Item]) -> None:
         for item in items:
-            self.link.up.send(item)
+            self.write(item)
 
     async def drain(self) -> None:
         return
 
     def close(self) -> None:
-        self.link.down.drop()
-        self.link.up.end()
+        if self.link is not None:
+            self.link.down.drop()
+            self.link.up.end()
+
+    def vanish(self) -> None:
+        """Go without a word: the machine is gone."""
+        if self.link is not None:
+            self.link.down.drop()
+            self.link.up.abandon()
 
     async def wait_closed(self) -> None:
         return
@@ -96,14 +111,17 @@ class SimClient(Client):
                 await self._error_cb(error)
 
     async def _connect_to_server(self, server: Any) -> None:
-        network = self._host.network
+        network, transport = self._host.network, _Transport(self)
+        if self._transport is not None:
+            self._transport.close()
         await asyncio.sleep(network.latency_s())
-        link = network.open(self._host.name, self, self._context)
-        if link is None:
+        self._host.check()
+        transport.link = network.open(self._host.name, transport, self._context)
+        if transport.link is None:
             await asyncio.sleep(self.options["connect_timeout"])
             raise TimeoutError("nats: timeout")
+        self._transport = transport
         await asyncio.sleep(network.latency_s())
-        self._transport = _Transport(link)
 
     async def _process_connect_init(self) -> None:
         self._status = Client.CONNECTING
@@ -297,9 +315,8 @@ class SimClient(Client):
         self._release_flushes()
         transport, self._transport = self._transport, None
         if transport is not None:
-            transport.link.down.drop()
             if silently:
-                transport.link.up.abandon()
+                transport.vanish()
             else:
-                transport.link.up.end()
+                transport.close()
         self._status = Client.CLOSED

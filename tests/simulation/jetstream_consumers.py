@@ -151,7 +151,7 @@ class Consumer:
         if message.seq >= self.next_seq and self.filter.takes(message.subject):
             self.unseen -= 1
         if told and message.seq in self.pending:
-            self._terminate(message.seq, self.pending[message.seq].consumer_seq, self.counts.get(message.seq, 1), DELETED)
+            self._terminate(message.seq, self.pending[message.seq].consumer_seq, max(1, self.counts.get(message.seq, 1) - 1), DELETED)
 
     def purged(self) -> None:
         """Take in a purge: what waits for an acknowledgement below the stream's first message is forgotten.
@@ -454,15 +454,16 @@ class Consumer:
         self.quiet()
         self.waiting.clear()
         self.again.clear()
+        self.next_seq = min(self.next_seq, self.stream.last_seq + 1)
         now_s = self.server.loop.time()
         for _ in range(min(forgotten_acks, len(self.recent_acks))):
-            _, seq, count = self.recent_acks.pop()
+            at_s, seq, count = self.recent_acks.pop()
             if seq in self.stream.messages and seq not in self.pending:
-                self.pending[seq] = _Pending(self.consumer_seq, now_s)
+                self.pending[seq] = _Pending(self.consumer_seq, at_s)
                 if count > 1:
                     self.counts[seq] = count
         self.recent_acks.clear()
         self.unseen = self.stream.count(self.filter, self.next_seq)
         if self.pending:
             self.pending = dict(sorted(self.pending.items()))
-            self._arm_acks(now_s + self.ack_wait_s)
+            self._arm_acks(max(now_s, min(pending.at_s for pending in self.pending.values()) + self.ack_wait_s))
