@@ -80,3 +80,8 @@ def test_a_value_that_is_not_allowed_is_named_with_what_is(given_: dict[str, str
 def test_each_global_option_is_a_field_of_the_options_and_says_what_it_does() -> None:
     assert {"timeout_s" if option.name == "timeout" else option.name for option in GLOBAL_OPTIONS} == set(Options.__dataclass_fields__)
     assert all(option.help.endswith(".") for option in GLOBAL_OPTIONS)
+
+
+@pytest.mark.parametrize(("output", "is_json"), [("table", False), ("json", True), ("ndjson", True), ("name", False), ("wide", False)])
+def test_a_program_reads_json_and_lines_of_json(output: str, is_json: bool) -> None:
+    assert Options(output=output).is_json is is_json

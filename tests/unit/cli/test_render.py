@@ -225,3 +225,208 @@ def test_a_receipt_in_one_line_says_status_action_and_what_it_is_about() -> None
     again = msgspec.structs.replace(RECEIPT, duplicate=True)
     assert receipts.as_line(again, about="shop-o12", dry_run=False).endswith("(decided before; nothing happened again)")
     assert receipts.name_of(RECEIPT) == "shop-o12"
+
+
+# ── what a machine and a human read of the same view ──
+
+
+def test_a_receipt_names_what_was_made_else_the_project_else_the_action() -> None:
+    bare = msgspec.structs.replace(RECEIPT, orchestration=None, node=None)
+    added = msgspec.structs.replace(bare, type="project-add", project="tool")
+
+    assert receipts.name_of(msgspec.structs.replace(bare, ticket="shop-t1", design="shop-d1")) == "shop-t1"
+    assert receipts.name_of(msgspec.structs.replace(bare, design="shop-d1")) == "shop-d1"
+    assert receipts.name_of(msgspec.structs.replace(bare, node="n1")) == "n1"
+    assert receipts.name_of(bare) == "shop-a44"
+    assert receipts.name_of(added) == "tool"
+    assert receipts.name_of(msgspec.structs.replace(added, project="plane")) == "shop-a44"
+    assert receipts.name_of(msgspec.structs.replace(added, status=ActionStatus.REFUSED)) == "shop-a44"
+
+
+def test_a_refusal_in_one_line_ends_with_its_code_and_names_a_node_once() -> None:
+    refused = msgspec.structs.replace(RECEIPT, status=ActionStatus.REFUSED, reason_code="validation_not_ready", node="n1", revision=None)
+
+    assert receipts.as_line(refused, about="n1", dry_run=False) == "refused  shop-a44  launch  n1  validation_not_ready"
+    assert receipts.as_line(refused, about="shop-a44", dry_run=False) == "refused  shop-a44  launch  on n1  validation_not_ready"
+
+
+def cells(table: Any) -> list[dict[str, str]]:
+    """Return the rows of a table as objects by title."""
+    return [dict(zip((column.title for column in table.columns), row, strict=True)) for row in table.rows]
+
+
+PROJECT = {
+    "id": "shop",
+    "name": "The shop",
+    "repo": "/srv/shop.git",
+    "default_branch": "main",
+    "check": None,
+    "designs": 2,
+    "tickets": 3,
+    "orchestrations": 4,
+    "live": 1,
+    "created_at": "2026-11-23T11:58:00Z",
+}
+
+
+def test_a_project_is_shown_with_its_counts_and_without_a_check_says_that_verify_is_skipped() -> None:
+    (row_,) = cells(catalogue.projects([PROJECT], NOW))
+    assert row_ == {
+        "ID": "shop",
+        "NAME": "The shop",
+        "REPO": "/srv/shop.git",
+        "BRANCH": "main",
+        "DESIGNS": "2",
+        "TICKETS": "3",
+        "LIVE": "1/4",
+        "ADDED": "2m00s ago",
+    }
+    assert "  check     none: verify is skipped" in catalogue.project(PROJECT, UTC)
+    assert "  check     make test" in catalogue.project({**PROJECT, "check": "make test"}, UTC)
+
+
+def test_a_ticket_is_shown_with_its_text_and_what_was_said_of_it() -> None:
+    said = {"author": "ana", "at": "2026-11-23T11:00:00Z", "body": "why?\n\tbecause"}
+    ticket = {
+        "id": "shop-t1",
+        "title": "Sum",
+        "status": "todo",
+        "priority": "high",
+        "design": None,
+        "created_at": "2026-11-23T11:00:00Z",
+        "updated_at": None,
+        "body": "right to the cent\n",
+        "comments": [said],
+    }
+    (row_,) = cells(catalogue.tickets([ticket], NOW))
+    assert row_ == {"ID": "shop-t1", "STATUS": "todo", "PRIORITY": "high", "TITLE": "Sum", "DESIGN": "", "CHANGED": "1h00m ago"}
+    lines = catalogue.ticket(ticket, UTC)
+
+    assert lines[0] == "shop-t1  Sum"
+    assert lines[1] == "  status    todo   priority high   design -"
+    assert lines[3:5] == ["", "right to the cent"]
+    assert lines[6].startswith("── ana, ")
+    assert lines[7:] == ["why?", "    because"]
+
+
+def test_gates_that_wait_are_listed_with_what_is_to_be_judged() -> None:
+    known = view(GateView("shop-o1", "shop", "plan", None, "task 1\ntask 2", NOW - timedelta(minutes=2), "Greeting"))
+    (row_,) = cells(fleet.gates([known], NOW))
+
+    assert row_ == {"ORCHESTRATION": "shop-o1", "GATE": "plan", "PHASE": "", "FEATURE": "Greeting", "WAITS": "2m00s", "TO JUDGE": "task 1 task 2"}
+    assert fleet.gate(known, NOW)[1] == "  gate plan, waits for 2m00s"
+
+
+def test_an_action_is_shown_with_what_it_is_about_who_asked_and_why_it_was_refused() -> None:
+    known = view(
+        msgspec.structs.replace(RECEIPT, status=ActionStatus.REFUSED, reason_code="validation_not_ready", message="not yet", warnings=("w",))
+    )
+    (row_,) = cells(fleet.actions([known], NOW))
+    assert (row_["ACTION"], row_["ABOUT"], row_["BY"], row_["WHY"]) == ("shop-a44", "shop-o12", "ana", "validation_not_ready")
+    lines = fleet.action(known, UTC)
+    assert "  reason      because" in lines
+    assert "  warning     w" in lines
+    assert lines[-1] == "  why         not yet  [validation_not_ready]"
+    bare = view(msgspec.structs.replace(RECEIPT, orchestration=None, node=None, reason=None))
+
+    assert cells(fleet.actions([bare], NOW))[0]["ABOUT"] == "shop"
+    assert "  about       shop" in fleet.action(bare, UTC)
+    assert not any(line.startswith(("  reason", "  why", "  warning")) for line in fleet.action(bare, UTC))
+
+
+def test_a_flag_is_on_or_off() -> None:
+    assert fleet.flags([{"flag": "cp.launch", "on": True}, {"flag": "require_reason", "on": False}]).rows == (
+        ("cp.launch", "on"),
+        ("require_reason", "off"),
+    )
+
+
+def test_a_completed_orchestration_stands_out_among_the_rows_of_a_follower() -> None:
+    assert history.line(row("orchestration-moved", status="complete"), UTC)[1] == "bold green"
+    assert history.line(row("orchestration-moved", status="planning"), UTC)[1] == "bold"
+
+
+ORDER_VIEW: dict[str, Any] = {
+    "run": "shop-o1-r4",
+    "attempt": 2,
+    "kind": "task",
+    "role": "executor",
+    "model": "opus",
+    "node": "n1",
+    "timeout_s": 1800.0,
+    "policy_revision": 3,
+    "action": "shop-a2",
+    "workspace": {"repo": "/repo", "branch": "qd/x", "base": ["c0", "c1"]},
+    "inputs": {"feature": "Greeting", "design_title": "Basket", "total_phases": 2, "phase": "1"},
+}
+
+
+def test_an_order_is_shown_as_the_agent_got_it_and_names_only_what_it_has() -> None:
+    bare = {**ORDER_VIEW, "workspace": {"repo": "/repo", "branch": "qd/x"}, "inputs": {**ORDER_VIEW["inputs"], "phase": None}}
+    assert history.order(bare) == [
+        "shop-o1-r4 attempt 2   task by executor with opus on n1",
+        "  workspace  /repo   branch qd/x   base -",
+        "  limits     1800 s   policy revision 3   action shop-a2",
+        "  feature    Greeting   design Basket",
+        "  phase      - of 2",
+    ]
+    inputs = {
+        **ORDER_VIEW["inputs"],
+        "task": {"number": 2, "subject": "test it", "description": "one\ntwo"},
+        "tickets": [{"id": "shop-t1", "title": "Sum"}],
+        "issues": [{"source": "review", "text": "no test"}],
+        "repair": 1,
+        "previous_error": "it failed",
+        "check": "make test",
+    }
+
+    assert history.order({**ORDER_VIEW, "inputs": inputs})[4:] == [
+        "  phase      1 of 2",
+        "  task       2: test it",
+        "",
+        "    one",
+        "    two",
+        "",
+        "  ticket     shop-t1: Sum",
+        "  issue      review: no test",
+        "  repair     1",
+        "  before     it failed",
+        "  check      make test",
+    ]
+
+
+def test_a_value_that_is_missing_in_a_report_is_a_dash() -> None:
+    assert history.table({"columns": ["a"], "types": ["VARCHAR"], "rows": [[None], ["x"]]}).rows == (("-",), ("x",))
+
+
+def test_progress_without_a_plan_says_only_where_it_stands() -> None:
+    assert orchestrations.progress(orchestration(phase=None, plan=(), status="launching"), NOW) == "▶ launching · 3m00s · $1.50"
+
+
+def test_runs_are_listed_with_how_long_they_took_and_why_they_ended() -> None:
+    run = {
+        "run": "shop-o1-r4",
+        "attempt": 2,
+        "status": "failed",
+        "kind": "task",
+        "phase": "1",
+        "task": 2,
+        "model": "opus",
+        "node": "n1",
+        "started_at": "2026-11-23T11:58:00Z",
+        "ended_at": "2026-11-23T11:59:00Z",
+        "reason_code": None,
+        "detail": "it failed",
+    }
+
+    assert cells(orchestrations.runs([run], NOW))[0] == {
+        "RUN": "shop-o1-r4.2",
+        "STATUS": "✗ failed",
+        "KIND": "task",
+        "PHASE": "1",
+        "TASK": "2",
+        "MODEL": "opus",
+        "NODE": "n1",
+        "TOOK": "1m00s",
+        "WHY": "it failed",
+    }

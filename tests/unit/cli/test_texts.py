@@ -88,3 +88,22 @@ def test_a_status_has_a_sign_that_says_the_same_without_colour() -> None:
     assert marked(None) == ""
     assert painted("✗ failed  x", "") == "\x1b[31m✗ failed\x1b[0m  x"
     assert painted("plain", "bold green") == "\x1b[1;32mplain\x1b[0m"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, ""),
+        (True, "yes"),
+        (False, "no"),
+        (1.5, "1.5"),
+        (2.0, "2"),
+        (0.12345, "0.123"),
+        (7, "7"),
+        ([1, "a", None], "1, a, "),
+        ({"os": "linux", "gpu": True}, "os=linux,gpu=yes"),
+        ("a\tb\n\nc\x1b[2J", "a b c·[2J"),
+    ],
+)
+def test_a_value_in_a_cell_is_one_line_of_harmless_text(value: object, shown: str) -> None:
+    assert cell(value) == shown

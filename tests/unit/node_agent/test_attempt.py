@@ -93,3 +93,10 @@ def test_what_is_remembered_is_bounded() -> None:
     assert not book.knows(keys[0])
     assert book.knows(keys[-1])
     assert len(folded([StopAsked(key, "x") for key in keys]).stops) == STOPS_MAX
+
+
+def test_an_attempt_in_hand_is_known_by_its_order() -> None:
+    held = folded([taken(1)]).open[KEYS[0]]
+
+    assert held.order == taken(1).order
+    assert held.key == KEYS[0]

@@ -50,3 +50,13 @@ def test_an_agent_gets_what_is_on_the_list_and_what_its_order_names() -> None:
         "QD_REPO": "/data/work/shop-o1/shop-o1-r1.1",
         "QD_RUN_DIR": "/data/runs/shop-o1-r1.1.n1",
     }
+
+
+def test_no_two_files_of_an_attempt_are_one_and_all_but_the_worktree_are_in_its_folder() -> None:
+    where = run_dir(Path("/data"), order())
+    names = ("spec", "identity", "output", "exit", "stop", "lock", "errors", "logged", "result", "schema", "home", "temporary")
+    paths = [getattr(where, name) for name in names]
+
+    assert len(set(paths)) == len(names)
+    assert {path.parent for path in paths} == {where.path}
+    assert not where.tree.is_relative_to(where.path)

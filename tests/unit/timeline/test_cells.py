@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from timeline.cells import cell
+from timeline.cells import cell, cells
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,7 @@ from timeline.cells import cell
 )
 def test_a_value_is_shown_as(value: Any, shown: bytes) -> None:
     assert msgspec.json.encode(cell(value)) == shown
+
+
+def test_rows_are_shown_value_by_value() -> None:
+    assert cells([(1, float("nan")), (Decimal("1.5"), None)]) == ((1, None), (1.5, None))

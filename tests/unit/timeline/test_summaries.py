@@ -106,3 +106,31 @@ def test_an_unknown_event_is_named() -> None:
 def test_a_long_text_is_cut_and_line_breaks_are_blanks() -> None:
     assert one_line("a\n\tb  c") == "a b c"
     assert one_line("x" * 1000) == "x" * (LENGTH_MAX - 1) + "…"
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (e.TaskMoved("shop-o1", "1", 2, e.TaskStatus.PENDING, 3), "task 2 of phase 1 pending again"),
+        (e.TaskMoved("shop-o1", "1", 2, e.TaskStatus.PENDING, 3, rejected=True), "task 2 of phase 1 sent back by its review"),
+        (e.TaskMoved("shop-o1", "1", 2, e.TaskStatus.IN_PROGRESS, 3), "task 2 of phase 1 in progress"),
+        (e.TaskEdited("shop-o1", "1", 2, revision=3, plan_revision=2, subject="x", model="opus"), "task 2 of phase 1 edited: subject, model"),
+        (
+            e.TaskInserted("shop-o1", "1", plan_revision=2, task=3, after=2, subject="between", blocks=(4, 5)),
+            "task 3 of phase 1 inserted after 2: between; blocks 4, 5",
+        ),
+        (e.TaskInserted("shop-o1", "1", plan_revision=2, task=3, after=0, subject="before"), "task 3 of phase 1 inserted as the first: before"),
+        (e.ValidationRecorded("shop-o1", Verdict.PASS), "validation passed"),
+        (e.ValidationRecorded("shop-o1", Verdict.WARNING, (Finding("thin"),)), "validation passed with 1 warning"),
+        (e.ValidationRecorded("shop-o1", Verdict.STOP, (Finding("no tests"),)), "validation stopped the work: no tests"),
+        (e.ValidationRecorded("shop-o1", Verdict.STOP), "validation stopped the work"),
+        (e.VerdictRecorded("shop-o1", "1", "primary", Verdict.PASS, task=2), "primary review of task 2 of phase 1 passed"),
+        (e.NodeAssigned("shop-o1", "n2", "n1", "node n1 is lost"), "goes on on n2 instead of n1: node n1 is lost"),
+        (e.HoldSet("shop-o1", e.HoldKind.GATE, ""), "held (gate)"),
+        (e.DesignEdited("shop-d1", 3, "T"), "design shop-d1 edited (title), revision 3"),
+        (e.TicketEdited("shop-t1", "T", "b"), "ticket shop-t1 edited (title, body)"),
+        (e.RunStarted("shop-o1", "shop-o1-r3", 1, "n1", queue_ms=1500.0), "run r3 started on n1 after 1.5 s in the queue"),
+    ],
+)
+def test_an_event_is_said_as(event: Any, text: str) -> None:
+    assert of_event(event, None, None) == text
