@@ -26,7 +26,7 @@ HEARTBEAT_S = 2.0
 SILENCE_S = 5.0
 RETRY_S = 0.2
 STOP_S = 1.0
-HOLE_SILENCE_S = 2.0
+HOLE_SILENCE_S = 1.0
 HOLE_SILENCES = 2
 """So often in a row nothing comes and nothing is there, before what should be there counts as damaged."""
 QUEUE_BYTES_MAX = 64 * 1024**2

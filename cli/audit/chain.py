@@ -59,8 +59,11 @@ class Notes(NamedTuple):
 NO_NOTES = Notes()
 
 
+_NONE = msgspec.Raw(b"null")
+
+
 class _Decision(Struct, gc=False):
-    action: msgspec.Raw | None = None
+    action: msgspec.Raw = _NONE
     events: tuple[msgspec.Raw, ...] = ()
 
 
@@ -149,7 +152,7 @@ class Chain:
             self._compare_recorded(seq, link)
 
     def _count(self, project: str, link: _Link) -> None:
-        rows = sum(len(decision.events) + (decision.action is not None) for decision in link.decisions)
+        rows = sum(len(decision.events) + (bytes(decision.action) != b"null") for decision in link.decisions)
         self.rows += rows
         self.rows_of[project] = self.rows_of.get(project, 0) + rows
 

@@ -147,15 +147,17 @@ def as_object(audit: Audit) -> dict[str, Any]:
     return {"sound": audit.is_sound, "source": audit.source, "checks": audit.checks, "violations": audit.violations, **audit.facts}
 
 
-def tables(audit: Audit) -> tuple[Table, Table]:
-    """Return the table of checks and the one of violations."""
-    columns = (Column("CHECK", "id"), Column("OVER", "number"), Column("OF", "id"), Column("WRONG", "number"), Column("ABOUT"))
-    rows = tuple((check.check, str(check.over), check.of, str(check.violations), cell(f"{check.about}{_skipped(check)}")) for check in audit.checks)
-    wrong = tuple((found.invariant, cell(found.where), cell(found.text)) for found in audit.violations[:SHOWN_MAX])
-    return Table(columns, rows), Table((Column("CHECK", "id"), Column("WHERE", "id"), Column("FOUND", "id")), wrong)
+def table(audit: Audit) -> Table:
+    """Return the table of what was checked."""
+    columns = (Column("CHECK", "id"), Column("OVER", "id"), Column("WRONG", "number"), Column("ABOUT"))
+    rows = tuple(
+        (check.check, f"{check.over} {check.of}", str(check.violations), cell(check.about) + (" (in part)" if check.skipped else ""))
+        for check in audit.checks
+        if check.over or check.violations or not check.skipped
+    )
+    return Table(columns, rows)
 
 
-def _skipped(check: Check) -> str:
-    if check.skipped is None:
-        return ""
-    return f"{'; ' if check.about else ''}{'not all' if check.over else 'not checked'}: {check.skipped}"
+def unchecked(audit: Audit) -> list[str]:
+    """Return what was not checked, or only in part, each with its reason."""
+    return [f"{check.check}: {check.skipped}" for check in audit.checks if check.skipped]

@@ -11,7 +11,6 @@ from cli.context import Ctx
 from cli.exits import AUDIT_FAILED, UNREACHABLE, Exit
 from cli.failure import Failure, usage
 from cli.session import unless_refused
-from cli.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -233,21 +232,26 @@ def _told(ctx: Ctx, audit: Audit) -> int:
     """Print the audit; return the exit code, or raise Failure when something is wrong."""
     from cli.audit import report
 
-    if not ctx.out.one("audit", report.as_object(audit), "sound" if audit.is_sound else "not sound"):
-        checks, violations = report.tables(audit)
-        ctx.out.table(checks, empty="")
-        if violations.rows:
-            ctx.out.line()
-            _print_violations(ctx, violations)
-            ctx.out.note(
-                f"{len(audit.violations) - len(violations.rows)} more are in -o json" if len(audit.violations) > len(violations.rows) else ""
-            )
+    if not ctx.out.one("audit", report.as_object(audit), "sound" if audit.is_sound else "unsound"):
+        ctx.out.table(report.table(audit), empty="")
+        missing = report.unchecked(audit)
+        for text in missing:
+            ctx.out.detail(f"not wholly checked: {text}")
+        if missing:
+            ctx.out.note(f"{len(missing)} checks had less evidence than there could be: --verbose says which")
+        _print_violations(ctx, audit)
     if audit.is_sound:
         ctx.out.note(f"{audit.source} is sound in all that was checked")
         return Exit.DONE
     raise Failure(AUDIT_FAILED, f"{audit.source} is not sound: {len(audit.violations)} violations")
 
 
-def _print_violations(ctx: Ctx, violations: Table) -> None:
-    for check, where, text in violations.rows:
-        ctx.out.lines([(f"✗ {check}  {where}", "red"), (f"  {text}", "")])
+def _print_violations(ctx: Ctx, audit: Audit) -> None:
+    from cli.audit import report
+    from cli.text import cell
+
+    for found in audit.violations[: report.SHOWN_MAX]:
+        ctx.out.lines([(f"✗ {found.invariant}  {cell(found.where)}", "red"), (f"  {cell(found.text)}", "")])
+    more = len(audit.violations) - report.SHOWN_MAX
+    if more > 0:
+        ctx.out.note(f"{more} more are in -o json")
