@@ -36,6 +36,8 @@ BATCH_BYTES_MAX = 512 * 1024
 BATCH_DECISIONS_MAX = 512
 RETRY_S = 0.1
 REJECTED_RETRY_S = 2.0
+WRITE_RETRY_S = 5.0
+"""After the index could not be written; what is new stays in memory."""
 
 
 class _Frame(Struct, frozen=True):
@@ -155,20 +157,26 @@ class Ledger:
         while self.index is not None:
             with anyio.move_on_after(WRITE_EVERY_S):
                 await self.index.arrived.wait()
-            await self.write_index()
+            if not await self.write_index():
+                await anyio.sleep(WRITE_RETRY_S)
 
-    async def write_index(self) -> None:
-        """Write to the index what is not there yet, and let go of what has ended. Never waited for on the way of a decision."""
+    async def write_index(self) -> bool:
+        """Write to the index what is not there yet, and let go of what has ended; return whether nothing failed.
+
+        Never waited for on the way of a decision.
+        """
         index = self.index
         if index is None or self._is_alarmed or index.shelf.failed is not None:
-            return
+            return True
         async with self._writing:
             index.arrived = anyio.Event()
             place = Place(index.created, self.position_seq, dict(self.heads))
-            if await index.write(self.states, self.keys.hand_over(), place):
+            written = await index.write(self.states, self.keys.hand_over(), place)
+            if written:
                 self.keys.written()
             else:
                 self.keys.not_written()
+            return written
 
     async def close(self) -> None:
         """Write what came last, and close the index."""

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import anyio
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -15,7 +16,9 @@ from bus.connection import Stored
 from bus_schemas import codec, subjects
 from bus_schemas import commands as c
 from bus_schemas.decisions import LedgerMessage
-from bus_schemas.events import Event
+from bus_schemas.entities import Ticket
+from bus_schemas.events import Event, TicketAdded
+from bus_schemas.ids import PLANE, ProjectId, TicketId
 from bus_schemas.reports import Ended, Outcome, Started
 from bus_schemas.subjects import ReportSubject
 from controller import index_changes, shelf_codec
@@ -23,9 +26,10 @@ from controller.batch import Answer, Batch, Item, ReportItem
 from controller.draft import Context
 from controller.index import Index
 from controller.ledger import Ledger
-from controller.project import Aggregate
+from controller.project import Aggregate, settled
+from controller.shelf import Unusable
 from tests.unit.controller.restored import in_memory, whole_states
-from tests.unit.controller.test_properties import item_of, random_history
+from tests.unit.controller.test_properties import CasLog, Decider, item_of, random_history
 from tests.unit.controller.world import SHELL, T0, World
 
 
@@ -151,3 +155,100 @@ def test_a_ledger_with_an_index_answers_as_one_that_has_all_in_memory_and_after_
         anyio.run(live_through, twins, world, rng)
         assert twins.indexed.index is not None
         twins.indexed.index.close()
+
+
+async def a_full_disk(twins: Twins, world: World) -> None:
+    shelf = twins.indexed.index.shelf  # type: ignore[union-attr]
+    half = len(world.ledger) // 2
+    for _, message in world.ledger[:half]:
+        twins.feed(message)
+    assert await twins.indexed.write_index()
+    pages = shelf.writer.execute("PRAGMA page_count").fetchone()[0]
+    shelf.writer.execute(f"PRAGMA max_page_count = {pages}")
+    for _, message in world.ledger[half:]:
+        twins.feed(message)
+    for number in range(40):
+        text = "".join(random.Random(number).choices("abcdefghij", k=4000))
+        twins.feed(replace(world.ledger[-1][1], decisions=(replace(world.ledger[-1][1].decisions[0], events=(_ticket(number, text),)),)))
+    assert not await twins.indexed.write_index()
+    twins.assert_same()
+    shelf.writer.execute("PRAGMA max_page_count = 1000000")
+    assert await twins.indexed.write_index()
+    twins.restart()
+    assert twins.indexed.position_seq == len(twins.log)
+    twins.assert_same()
+
+
+def _ticket(number: int, body: str) -> TicketAdded:
+    return TicketAdded(Ticket(TicketId(f"shop-t{number + 1000}"), ProjectId("shop"), "t", body))
+
+
+def test_what_cannot_be_written_stays_in_memory_and_is_written_when_there_is_room(tmp_path: Path) -> None:
+    twins = Twins(tmp_path)
+    anyio.run(a_full_disk, twins, ended_history(random.Random(3)))
+    assert twins.indexed.index is not None
+    twins.indexed.index.close()
+
+
+def test_a_file_that_can_no_longer_be_read_is_never_taken_for_an_answer_and_is_moved_aside(tmp_path: Path) -> None:
+    index = Index.open(tmp_path, "one")
+    assert index is not None
+    index.shelf.writer.execute("DROP TABLE keys")
+    with pytest.raises(Unusable):
+        Ledger(None, "one", index).keys.find("shop", "k")  # type: ignore[arg-type]
+    index.close()
+
+    assert (tmp_path / "index.sqlite.unusable").exists()
+    assert not (tmp_path / "index.sqlite").exists()
+
+
+async def launches_in_flight(folder: Path) -> tuple[Ledger, Ledger]:
+    """Batches on batches, as a lane makes them, while what ended in the first ones is written and leaves the memory."""
+    log = CasLog()
+    plain, index = Decider(log, "plain"), Index.open(folder, "one")
+    assert index is not None
+    ledger = Ledger(None, "one", index)  # type: ignore[arg-type]
+    index.deciding = True
+    flight: tuple[Batch, bytes] | None = None
+    plain.decide(PLANE, [item_of(c.ProjectAdd("shop", "/r"), "p", 1)], seed=b"x" * 16)
+    for stored in log.messages:
+        ledger.fold_stored(stored)
+    for number in range(12):
+        context = Context(T0, b"x" * 16, ledger.plane, frozenset({"n1"}), {})
+        batch = Batch(ledger, "shop", context, None if flight is None else flight[0])
+        batch.take(item_of(c.TicketAdd("shop", f"t{number}"), f"k{number}", number + 2))
+        batch.take(item_of(c.TicketAdd("shop", "again"), "k0", number + 50))
+        if flight is not None:
+            land(log, ledger, flight[0])
+            message = codec.decode_ledger(log.messages[-1].data)
+            batch.rebase(message, ledger.head("shop").seq)
+        if number % 3 == 2:
+            await ledger.write_index()
+        flight = (batch, b"")
+    assert flight is not None
+    land(log, ledger, flight[0])
+    for _ in range(2):
+        await ledger.write_index()
+    plain.catch_up()
+    return ledger, plain.ledger
+
+
+def land(log: CasLog, ledger: Ledger, batch: Batch) -> None:
+    """Store a batch, and take it into the ledger as an append does."""
+    head = ledger.head(batch.project)
+    message = LedgerMessage(1, "ledger-message", batch.project, "b", "one", head.sha256, 1, 1, tuple(batch.decisions))
+    data = codec.encode(message)
+    seq = log.append(subjects.ledger(batch.project), data, head.seq)
+    assert seq is not None
+    ledger._take(settled(batch.state, message, seq), message, seq, codec.body_sha256(data))
+
+
+def test_what_has_left_the_memory_is_not_brought_back_by_a_batch_that_was_under_way(tmp_path: Path) -> None:
+    ledger, plain = anyio.run(launches_in_flight, tmp_path)
+    kept = in_memory(ledger)
+    states = whole_states(ledger)
+    assert ledger.index is not None
+    ledger.index.close()
+
+    assert kept == (0, 0)
+    assert states["shop"] == plain.states["shop"]
