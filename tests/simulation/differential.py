@@ -116,7 +116,9 @@ def _write(rng: random.Random) -> Op:
 
 def _read(rng: random.Random) -> Op:
     subject = rng.choice((*SUBJECTS, "*", ">"))
-    return rng.choice((("last", subject), ("next", subject, rng.randint(0, 5)), ("direct", rng.choice(SUBJECTS)), ("read", subject, rng.randint(1, 4))))
+    return rng.choice(
+        (("last", subject), ("next", subject, rng.randint(0, 5)), ("direct", rng.choice(SUBJECTS)), ("read", subject, rng.randint(1, 4)))
+    )
 
 
 def _consume(rng: random.Random) -> Op:
@@ -171,7 +173,9 @@ class Player:
     async def begin(self) -> None:
         """Make the stream, and one that keeps the advisories about it."""
         subjects = [f"{self.prefix}.>"]
-        self.answers.append(await self._api(f"STREAM.CREATE.{self.stream}", {"name": self.stream, "subjects": subjects, **self.config}, self._stream_shown))
+        self.answers.append(
+            await self._api(f"STREAM.CREATE.{self.stream}", {"name": self.stream, "subjects": subjects, **self.config}, self._stream_shown)
+        )
         kept = [f"$JS.EVENT.ADVISORY.CONSUMER.{kind}.{self.stream}.>" for kind in ("MAX_DELIVERIES", "MSG_TERMINATED")]
         await self.bus.api(f"STREAM.CREATE.{self.advised}", {"name": self.advised, "subjects": kept, "storage": "file"})
 

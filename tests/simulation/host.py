@@ -14,10 +14,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bus import host as bus_host
 from nats import errors
 from nats.aio.client import Client
 
+from bus import host as bus_host
 from tests.simulation.client import SimClient
 from tests.simulation.jetstream import EPOCH
 from tests.simulation.link import Network

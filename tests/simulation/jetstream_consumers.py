@@ -335,11 +335,10 @@ class Consumer:
         elif body.startswith(b"+WPI"):
             if seq in self.pending:
                 self.pending[seq].at_s = self.server.loop.time()
-        elif body.startswith(b"+TERM"):
-            if seq < self.next_seq:
-                self._terminate(seq, int(reply[6]), int(reply[4]), body[5:].strip().decode())
-                if self.stream.config["retention"] != "limits":
-                    self.stream.remove(seq, told=False)
+        elif body.startswith(b"+TERM") and seq < self.next_seq:
+            self._terminate(seq, int(reply[6]), int(reply[4]), body[5:].strip().decode())
+            if self.stream.config["retention"] != "limits":
+                self.stream.remove(seq, told=False)
 
     def _acknowledge(self, seq: int) -> None:
         if seq >= self.next_seq:

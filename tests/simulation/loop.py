@@ -57,18 +57,24 @@ class InOrder(dict[Any, None]):
 
 @contextlib.contextmanager
 def reproducible() -> Iterator[None]:
-    """Make anyio cancel in the order in which tasks and scopes were made; its own order comes from addresses."""
-    before = anyio_backend.CancelScope.__init__
+    """Make anyio cancel in the order in which tasks and scopes were made, not in that of addresses, and refuse it threads."""
+    scopes, backend = anyio_backend.CancelScope, anyio_backend.AsyncIOBackend
+    before, threads = scopes.__init__, backend.__dict__["run_sync_in_worker_thread"]
 
     def in_order(scope: Any, *args: Any, **options: Any) -> None:
         before(scope, *args, **options)
         scope._child_scopes, scope._tasks = InOrder(), InOrder()
 
-    anyio_backend.CancelScope.__init__ = in_order  # type: ignore[method-assign]
+    async def no_thread(cls: Any, func: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        raise Forbidden(f"to_thread.run_sync({func!r}): a simulation has one thread")
+
+    scopes.__init__ = in_order  # type: ignore[method-assign]
+    backend.run_sync_in_worker_thread = classmethod(no_thread)  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        anyio_backend.CancelScope.__init__ = before  # type: ignore[method-assign]
+        scopes.__init__ = before  # type: ignore[method-assign]
+        backend.run_sync_in_worker_thread = threads
 
 
 class SimLoop(asyncio.BaseEventLoop):
