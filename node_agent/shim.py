@@ -17,6 +17,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -33,6 +34,8 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_SLAVE = 2, 4, 8, 0x4000, 0x80000
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
 CAPABILITIES_MAX = 64
 
+OOM_SCORE_ADJ = 800
+"""Of 1000; services have 0. Raising it needs no privilege."""
 CHUNK_BYTES = 64 * 1024
 DESCRIPTORS_MAX = 65536
 LOOK_EVERY_S = 0.5
@@ -105,6 +108,21 @@ def write_atomic(path: str, text: str) -> None:
     os.replace(fresh, path)
 
 
+def write_end(folder: str, text: str) -> None:
+    """Leave the word on how a run ended, once the disk has room for it: an end that was seen is not lost to a full disk.
+
+    Gives up when somebody has removed the run's folder.
+    """
+    while True:
+        try:
+            write_atomic(os.path.join(folder, EXIT), text)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not os.path.exists(os.path.join(folder, SPEC)):
+                raise
+        time.sleep(LOOK_EVERY_S)
+
+
 class _Output:
     """The output file: the head as it comes; what is beyond it is counted, and its tail written at the end."""
 
@@ -165,6 +183,13 @@ def _drop_privileges() -> None:
                 break  # EINVAL: no more of them; EPERM: it has none to give away
 
 
+def _be_first_to_go() -> None:
+    """When the memory is over, the kernel takes the agent and not its neighbours; and what is killed leaves no image of its memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(str(OOM_SCORE_ADJ))
+
+
 def _say(channel: int, **facts: object) -> None:
     """Tell the shim a line; it may hear two: why the program could not be started, then how its process ended."""
     os.write(channel, json.dumps(facts).encode() + b"\n")
@@ -186,6 +211,7 @@ def _exec_agent(spec: dict[str, Any], output: int, status: int) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         if LINUX:
             _drop_privileges()
+            _be_first_to_go()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -463,7 +489,7 @@ def main(arguments: list[str]) -> int:
     identity = {"pid": os.getpid(), "start_ticks": start_ticks("self") or 0, "kernel_boot": kernel_boot()}
     write_atomic(os.path.join(folder, IDENTITY), json.dumps(identity))
     ending = Shim(folder, spec).run()
-    write_atomic(os.path.join(folder, EXIT), json.dumps(ending))
+    write_end(folder, json.dumps(ending))
     return 0
 
 

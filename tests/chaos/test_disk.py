@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from bus.errors import Rejected
 from bus.request import CommandClient, OutcomeUnknown, ask
 from bus_schemas import commands as c
 from bus_schemas import subjects
+from node_agent import process
 from tests.chaos import power_checks as checks
-from tests.chaos.disk import why_not
+from tests.chaos.disk import LoopDisk, why_not
 from tests.chaos.disk_full import full, on_a_small_disk, qd, supervise, until
 from tests.chaos.power import Cuts, until_ready
 from tests.chaos.power_load import PROJECT
 from tests.integration.ring import ring
+from tests.integration.test_node_agent_processes import prepared, printed
 
 pytestmark = pytest.mark.anyio
 needs_a_disk = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
@@ -154,3 +157,21 @@ async def test_a_full_disk_under_the_timeline_is_told_and_it_goes_on_when_there_
         assert ends == []
         assert_clean(run)
         await until_ready(run.bus)
+
+
+@needs_a_disk
+async def test_an_end_that_a_full_disk_has_no_room_for_is_told_when_there_is_room(tmp_path: Path) -> None:
+    with LoopDisk(tmp_path, 8) as disk:
+        run, spec = prepared(disk.mount / "run", "echo up; while [ ! -e go ]; do sleep 0.05; done; exit 7")
+        shim = process.spawn(run, spec)
+        await printed(run, b"up\n")
+        run.spec.with_suffix(".go").touch()
+        async with full(disk):
+            os.replace(run.spec.with_suffix(".go"), run.tree / "go")
+            await anyio.sleep(1.0)
+            assert process.is_alive(shim)
+            assert process.read_exit(run) is None
+        with anyio.fail_after(10):
+            ending = await process.ending(run, shim)
+        assert ending is not None
+        assert ending.exit_code == 7
