@@ -5,6 +5,7 @@ Owns nothing; it waits in virtual time outside of all hosts. `heal` ends everyth
     kill, power       the process dies (with `power`: with its machine, which loses what was not synced) and is started again after `for_s`
     at-step           dies after `amount` more steps of its own
     failpoint         dies when it reaches `place` for the `amount`-th time
+    stall-at          is stopped there for `for_s`: a controller that decides, or a node that claims, and goes on much later
     partition         nothing passes between it and the server
     half-open         only one direction passes
     reset             its connections break
@@ -68,7 +69,7 @@ class Faults:
                 self._steps[fault.target] = fault
                 self._stepped[fault.target] = 0
                 self._world.loop.on_step = self._stepped_on
-            case "failpoint":
+            case "failpoint" | "stall-at":
                 self._points.setdefault((fault.target, fault.place), []).append(fault)
                 self._reached[fault.target, fault.place] = 0
             case "partition" | "half-open":
@@ -103,11 +104,15 @@ class Faults:
             return
         self._reached[key] += 1
         for fault in waiting:
-            if self._reached[key] >= fault.amount:
-                waiting.remove(fault)
-                self._count(fault, True)
-                self._world.crash(at.name, fault.for_s)
-                at.die_here()
+            if self._reached[key] < fault.amount:
+                continue
+            waiting.remove(fault)
+            if fault.kind == "stall-at":
+                self._stop(fault)
+                return
+            self._count(fault, True)
+            self._world.crash(at.name, fault.for_s)
+            at.die_here()
 
     def _stepped_on(self, handle: asyncio.Handle) -> None:
         at = handle._context.get(host.current)  # type: ignore[attr-defined]

@@ -191,14 +191,20 @@ def no_report_lost(evidence: Evidence) -> Iterator[str]:
     """I3: every stored end of an ordered attempt is in the ledger, or a dead letter; what a journal calls delivered was stored."""
     queued: dict[tuple[str, int], str] = {}
     settled: set[tuple[str, int]] = set()
+    given_up: set[tuple[str, int]] = set()
     for fact in evidence.facts:
         match fact.event:
             case e.RunQueued():
                 queued[fact.event.run, fact.event.attempt] = fact.event.nonce
             case e.RunEnded() | e.ReportStale():
-                settled.add((fact.event.run, fact.event.attempt))
+                # an attempt that the controller itself gave up is not the answer to its report, where that would be recorded as stale
+                if isinstance(fact.decision.cause, ReportCause):
+                    settled.add((fact.event.run, fact.event.attempt))
+                else:
+                    given_up.add((fact.event.run, fact.event.attempt))
             case _:
                 pass
+    settled |= {(run, attempt) for run, attempt in given_up if (run, attempt + 1) not in queued}
     buried = {int(r.subject.rpartition(".")[2]) for r in evidence.stored if r.stream == subjects.DLQ and r.subject.startswith("qd.dlq.REP.")}
     ends: set[Key] = set()
     for record in evidence.stored:

@@ -217,6 +217,12 @@ def _failpoint(rng: random.Random, at_s: float, world: World) -> Fault:
     return Fault(at_s, "failpoint", target, round(rng.uniform(0.05, 4), 3), amount=rng.randint(1, 6), place=rng.choice(points))
 
 
+def _stall_at(rng: random.Random, at_s: float, world: World) -> Fault:
+    target = rng.choice([*world.controllers, *world.nodes])
+    points = CONTROLLER_POINTS if target in world.controllers else NODE_POINTS
+    return Fault(at_s, "stall-at", target, round(rng.uniform(0.5, 14), 3), amount=rng.randint(1, 6), place=rng.choice(points))
+
+
 def _on(kind: str, whom: str, low_s: float, high_s: float) -> Callable[[random.Random, float, World], Fault]:
     def make(rng: random.Random, at_s: float, world: World) -> Fault:
         target = world.anybody(rng) if whom == "anybody" else rng.choice(getattr(world, whom)) if whom else ""
@@ -234,6 +240,7 @@ FAULTS: dict[str, tuple[int, Callable[[random.Random, float, World], Fault]]] = 
     "kill": (14, _kill),
     "at-step": (10, _at_step),
     "failpoint": (24, _failpoint),
+    "stall-at": (14, _stall_at),
     "power": (6, _on("power", "nodes", 0.5, 6)),
     "partition": (8, _on("partition", "anybody", 0.2, 12)),
     "half-open": (4, _on("half-open", "anybody", 0.2, 10)),

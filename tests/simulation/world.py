@@ -306,7 +306,8 @@ class World:
         for slot in self.slots.values():
             if owner == f"{slot.name}-{slot.incarnation}" and slot.host in self._ledgers:
                 ledger = self._ledgers[slot.host]
-                return dict(ledger.states) if ledger.position_seq == self._folded else {}
+                last = {m.subject.rpartition(".")[2]: m.seq for m in self.server.stored(subjects.LEDGER)}
+                return {project: state for project, state in ledger.states.items() if ledger.head(project).seq == last.get(project)}
         return {}
 
     def dump(self) -> str:
