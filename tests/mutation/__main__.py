@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -41,6 +42,14 @@ def mutmut(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run mutmut in `folder` and wait for it."""
     # what it says goes over the same line again and again: kept for a failure only
     return subprocess.run([sys.executable, "-m", "mutmut", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def quick(folder: Path, chosen: set[str]) -> int:
+    """Let the kept histories kill what they can, without pytest."""
+    tree = folder / "mutants"
+    command = [sys.executable, "-m", "tests.mutation.quick"]
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    return subprocess.run(command, cwd=tree, env=environment, input="\n".join(chosen), text=True, check=False).returncode
 
 
 def exit_codes(folder: Path) -> dict[str, int | None]:
@@ -100,18 +109,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="qd-mutation-") as name:
         folder = Path(name)
         copied(folder)
-        chosen: list[str] = []
-        if arguments.sample is not None or arguments.only:
-            mutmut(folder, "run", "--max-children", "1", "controller.none*")  # makes the mutants, runs none
-            names = sorted(mutant for mutant in exit_codes(folder) if mutant.startswith(arguments.only))
-            size = len(names) if arguments.sample is None else min(arguments.sample, len(names))
-            chosen = random.Random(arguments.seed).sample(names, size)
-        done = mutmut(folder, "run", "--max-children", str(arguments.children), *chosen)
-        codes = exit_codes(folder)
-        if not any(code is not None for code in codes.values()):
+        done = mutmut(folder, "run", "--max-children", "1", "controller.none*")  # makes the mutants, runs none
+        names = sorted(mutant for mutant in exit_codes(folder) if mutant.startswith(arguments.only))
+        if not names:
             print(done.stdout[-4000:], done.stderr[-4000:], file=sys.stderr)
             return 2
-        codes = {mutant: code for mutant, code in codes.items() if not chosen or mutant in set(chosen)}
+        size = len(names) if arguments.sample is None else min(arguments.sample, len(names))
+        chosen = set(random.Random(arguments.seed).sample(names, size))
+        if quick(folder, chosen) != 0:
+            return 2
+        left = sorted(mutant for mutant, code in exit_codes(folder).items() if code is None and mutant in chosen)
+        print(f"{size} mutants; the histories killed {size - len(left)} in {time.monotonic() - started:.0f} s", file=sys.stderr)
+        if left:
+            mutmut(folder, "run", "--max-children", str(arguments.children), *left)
+        codes = {mutant: code for mutant, code in exit_codes(folder).items() if mutant in chosen}
         by_module, survivors = judge(folder, codes)
     if arguments.survivors is not None:
         arguments.survivors.write_text("".join(json.dumps(survivor, ensure_ascii=False) + "\n" for survivor in survivors))
