@@ -22,7 +22,7 @@ class _Before:
         self.cancelling: set[str] = set()
         self.ended: set[str] = set()
         self.phases: dict[tuple[str, str], str] = {}
-        self.tasks: dict[tuple[str, str, int], str] = {}
+        self.tasks: dict[tuple[str, str], dict[int, str]] = {}
         self.open: dict[str, dict[str, str]] = {}
         self.of_action: dict[str, tuple[str, str]] = {}
 
@@ -51,7 +51,11 @@ class _Before:
             case f.PhaseMoved():
                 self.phases[event.orchestration, event.phase] = event.status
             case f.TaskMoved():
-                self.tasks[event.orchestration, event.phase, event.task] = event.status
+                self.tasks.setdefault((event.orchestration, event.phase), {})[event.task] = event.status
+            case f.PhasePlanned():
+                self.tasks.setdefault((event.orchestration, event.phase), {}).update((task.number, "pending") for task in event.tasks)
+            case f.TaskInserted():
+                self.tasks.setdefault((event.orchestration, event.phase), {})[event.task] = "pending"
             case f.HoldSet(hold="cancelling"):
                 self.cancelling.add(event.orchestration)
             case f.OrchestrationMoved() if event.status in ENDED:
@@ -129,6 +133,7 @@ def _phase(event: f.PhaseMoved, beside: _Beside, before: _Before) -> str | None:
             good = beside.has(f.OrchestrationMoved, status="planning", phase=event.phase)
             good = good and (was not in ("executing", "reviewing") or beside.has(f.RepairStarted, phase=event.phase))
             good = good and (("." not in event.phase and was != "planned") or beside.has(f.IssuesRaised, phase=event.phase))
+            good = good and "pending" not in before.tasks.get((event.orchestration, event.phase), {}).values()
         case "executing":
             good = was != "planned" or beside.has(f.OrchestrationMoved, status="executing")
         case "reviewing":
@@ -148,7 +153,8 @@ def _planned(event: f.PhasePlanned, beside: _Beside, _: _Before) -> str | None:
 
 
 def _task(event: f.TaskMoved, beside: _Beside, before: _Before) -> str | None:
-    was = before.tasks.get((event.orchestration, event.phase, event.task), "pending")
+    known = before.tasks.get((event.orchestration, event.phase), {})
+    was = known.get(event.task, "pending")
     place = {"phase": event.phase, "task": event.task}
     match event.status:
         case "in_progress" if was == "pending":
@@ -160,6 +166,8 @@ def _task(event: f.TaskMoved, beside: _Beside, before: _Before) -> str | None:
         case "completed":
             reviewed = beside.has(f.VerdictRecorded, verdict="pass", **place)
             good = event.git_range is not None and (reviewed or _ends(beside, before, "task"))
+            if all(status in ("completed", "skipped") for number, status in known.items() if number != event.task):
+                good = good and (beside.queues("verify", phase=event.phase) or beside.has(f.VerifyRecorded, phase=event.phase))
         case "blocked":
             failed = any(type(e) is f.RunEnded and e.outcome != "succeeded" for e in beside.deed.events)
             good = event.git_range is None and (failed or beside.has(f.VerdictRecorded, verdict="gaps", **place))
@@ -358,46 +366,83 @@ _RULES: dict[type, Callable[[Any, _Beside, _Before], str | None]] = {
 
 
 def hang_together(case: Case) -> Iterator[Finding]:
-    """I20: each event stands in a decision with what leads to it and what follows from it."""
+    """I20: each event stands in a decision with what leads to it and what follows from it, once."""
     before = _Before()
     for place, _, deed in case.history.judged:
         before.begin(deed)
-        beside: _Beside | None = None
+        beside = _Beside(deed)
+        last: Any = None
         for event in deed.events:
             rule = _RULES.get(type(event))
-            if rule is None:
-                continue
-            beside = beside or _Beside(deed)
-            wrong = rule(event, beside, before)
+            wrong = None if rule is None else rule(event, beside, before)
             if wrong is not None:
                 yield Finding(shown_place(place), wrong)
-        if beside is not None:
-            for event in deed.events:
-                before.take(event)
+            if type(last) is type(event) and last == event:
+                yield Finding(shown_place(place), f"{f.name_of(event)} stands twice in one decision")
+            before.take(event)
+            last = event
 
 
 def work_continues(case: Case) -> Iterator[Finding]:
-    """I20: a run begins from the newest commits, a new attempt from those of the first; accepted work is among the newest commits."""
-    heads: dict[str, tuple[str, ...]] = {}
-    bases: dict[str, tuple[str, ...]] = {}
+    """I20: a run begins from the newest commits (one of a task from the commits of the task, if it has some), a new attempt from those of
+    the first; what was accepted is among the newest commits after it."""
+    walk = _Work()
     for place, _, deed in case.history.judged:
+        stale = any(type(event) is f.ReportStale for event in deed.events)
         kept: list[tuple[str, str]] = []
         for event in deed.events:
             kind = type(event)
-            if kind is f.WorkspaceReady:
-                heads[event.orchestration] = (event.base,)
-            elif kind is f.HeadsMoved:
-                heads[event.orchestration] = event.heads
-            elif kind is f.TaskMoved and event.status == "completed" and event.git_range is not None:
-                kept.append((event.orchestration, event.git_range[1]))
-            elif kind is f.RunQueued:
-                expected = bases.get(event.run) if event.attempt > 1 else heads.get(event.orchestration) if event.kind in _FROM_HEADS else event.base
+            if kind is f.RunQueued:
+                expected = walk.base_of(event)
                 if expected is not None and event.base != expected:
                     yield Finding(shown_place(place), f"{event.run}.{event.attempt} begins from {event.base}; it has to begin from {expected}")
-                bases[event.run] = event.base
+                walk.bases[event.run], walk.kinds[event.run] = event.base, event.kind
+            elif kind is f.RunEnded:
+                if event.head is not None and event.outcome == "succeeded" and not stale and walk.moves_heads(event):
+                    kept.append((event.orchestration, event.head))
+            elif kind is f.TaskMoved and event.git_range is not None:
+                walk.ranges[event.orchestration, event.phase, event.task] = event.git_range[1]
+                if event.status == "completed":
+                    kept.append((event.orchestration, event.git_range[1]))
+            elif kind in _OF_HEADS:
+                walk.take(event)
         for orchestration, head in kept:
-            if head not in heads.get(orchestration, ()):
-                yield Finding(shown_place(place), f"commit {head} of a completed task of {orchestration} is not among its newest commits")
+            if head not in walk.heads.get(orchestration, ()):
+                yield Finding(shown_place(place), f"commit {head}, which {orchestration} accepted, is not among its newest commits")
 
 
-_FROM_HEADS = frozenset({"validate", "plan", "verify", "review", "finalize"})
+class _Work:
+    """The commits that work goes on from."""
+
+    def __init__(self) -> None:
+        self.heads: dict[str, tuple[str, ...]] = {}
+        self.bases: dict[str, tuple[str, ...]] = {}
+        self.kinds: dict[str, str] = {}
+        self.ranges: dict[tuple[str, str | None, int | None], str] = {}
+        self.cancelling: set[str] = set()
+
+    def take(self, event: Any) -> None:
+        match event:
+            case f.WorkspaceReady():
+                self.heads[event.orchestration] = (event.base,)
+            case f.HeadsMoved():
+                self.heads[event.orchestration] = event.heads
+            case f.HoldSet(hold="cancelling"):
+                self.cancelling.add(event.orchestration)
+            case _:
+                pass
+
+    def base_of(self, event: f.RunQueued) -> tuple[str, ...] | None:
+        """Return what an attempt has to begin from; None where that is free."""
+        if event.attempt > 1:
+            return self.bases.get(event.run)
+        if event.kind in ("task", "task-review"):
+            own = self.ranges.get((event.orchestration, event.phase, event.task))
+            return self.heads.get(event.orchestration) if own is None else (own,)
+        return None if event.kind == "init" else self.heads.get(event.orchestration)
+
+    def moves_heads(self, event: f.RunEnded) -> bool:
+        return self.kinds.get(event.run) in ("validate", "plan", "verify", "review") and event.orchestration not in self.cancelling
+
+
+_OF_HEADS = frozenset({f.WorkspaceReady, f.HeadsMoved, f.HoldSet})

@@ -79,7 +79,7 @@ def phases_move(case: Case) -> Iterator[Finding]:
         elif kind is f.PhaseMoved:
             known = phases.setdefault(event.orchestration, {})
             before = known.get(event.phase, "pending")
-            if event.status not in PHASE[before]:
+            if event.status not in PHASE.get(before, ()):
                 yield Finding(shown_place(place), f"phase {event.phase} of {event.orchestration} moves from {before} to {event.status}")
             if before == "pending" and event.status == "planning":
                 undone = [name for name, status in known.items() if _number(name) < _number(event.phase) and status not in ("complete", "skipped")]
@@ -137,7 +137,7 @@ _OF_TASKS = frozenset({f.PhasePlanned, f.TaskInserted, f.TaskEdited, f.TaskMoved
 
 def _moved(place: int, event: f.TaskMoved, known: dict[int, str], needs: dict[tuple[str, str, int], tuple[int, ...]]) -> Iterator[Finding]:
     before = known.get(event.task)
-    if before is None or event.status not in TASK[before]:
+    if before is None or event.status not in TASK.get(before, ()):
         yield Finding(shown_place(place), f"task {event.phase}.{event.task} of {event.orchestration} moves from {before} to {event.status}")
     elif before == "pending" and event.status == "in_progress":
         waits = [need for need in needs.get((event.orchestration, event.phase, event.task), ()) if known.get(need) not in DONE]

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from bus_schemas.canonical import canonical_hash
 from bus_schemas.ids import PLANE
 from bus_schemas.subjects import parse_report
+from cli.audit.checks_states import FLAG_OF
 from cli.audit.evidence import Evidence, RepositoryState, Stored, Survivor, TimelineRow, Witnessed
 from tests.unit.audit.book import Book, Json, Place
 
@@ -70,7 +71,12 @@ def mutant(kind: Kind, evidence: Evidence, rng: random.Random) -> Evidence | Non
 
 
 def _droppable(book: Book) -> list[Place]:
-    return [p for p in book.events() if p.event["type"] != "run-dispatched" and p.event.get("hold") != "node_lost"]
+    needed = {FLAG_OF.get(decision["cause"]["type"]) for _, decision in book.commands(status="accepted")}
+    return [
+        p
+        for p in book.events()
+        if p.event["type"] != "run-dispatched" and p.event.get("hold") != "node_lost" and ("flag" not in p.event or p.event["flag"] in needed)
+    ]
 
 
 @bug("event dropped", _droppable)
