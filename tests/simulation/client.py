@@ -268,7 +268,8 @@ class SimClient(Client):
                 self._pong()
             case "ping":
                 self._transport.write(("pong",))
-            case "info":
+            case _:
+                assert item[0] == "info"
                 if self._handshake is not None and not self._handshake.done():
                     self._handshake.set_result(item[1])
 
@@ -279,7 +280,7 @@ class SimClient(Client):
         sub._received += 1
         if 0 < sub._max_msgs <= sub._received:
             self._subs.pop(sid, None)
-        message = self.msg_class(_client=self, subject=subject, reply=reply, data=data, headers=dict(headers) if headers else None, _sid=sid)  # type: ignore[arg-type]
+        message = self.msg_class(_client=self, subject=subject, reply=reply, data=data, headers=dict(headers) if headers else None, _sid=sid)
         sub._pending_size += len(data)
         sub._pending_queue.put_nowait(message)
 

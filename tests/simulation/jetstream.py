@@ -66,7 +66,8 @@ class Session:
                 self.send(("pong",))
             case "pong":
                 self._unanswered = 0
-            case "connect":
+            case _:
+                assert item[0] == "connect"
                 self.name = item[1]
                 self.send(("info", {"server_id": self.server.name, "version": "2.12.0", "max_payload": self.server.max_payload, "headers": True}))
                 self._ping_later()

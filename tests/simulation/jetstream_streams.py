@@ -221,7 +221,7 @@ class Stream:
         config = self.config
         if config["discard"] != "new":
             return
-        found = self.by_subject.get(subject, ())
+        found = self.by_subject.get(subject, [])
         replaces = 0 < config["max_msgs_per_subject"] <= len(found)
         if replaces and config.get("discard_new_per_subject"):
             raise Failure(503, 10077, "maximum messages per subject exceeded")

@@ -58,7 +58,8 @@ class InOrder(dict[Any, None]):
 @contextlib.contextmanager
 def reproducible() -> Iterator[None]:
     """Make anyio cancel in the order in which tasks and scopes were made, not in that of addresses, and refuse it threads."""
-    scopes, backend = anyio_backend.CancelScope, anyio_backend.AsyncIOBackend
+    scopes: Any = anyio_backend.CancelScope
+    backend: Any = anyio_backend.AsyncIOBackend
     before, threads = scopes.__init__, backend.__dict__["run_sync_in_worker_thread"]
 
     def in_order(scope: Any, *args: Any, **options: Any) -> None:
@@ -68,12 +69,12 @@ def reproducible() -> Iterator[None]:
     async def no_thread(cls: Any, func: Callable[..., Any], *args: Any, **options: Any) -> Any:
         raise Forbidden(f"to_thread.run_sync({func!r}): a simulation has one thread")
 
-    scopes.__init__ = in_order  # type: ignore[method-assign]
-    backend.run_sync_in_worker_thread = classmethod(no_thread)  # type: ignore[method-assign, assignment]
+    scopes.__init__ = in_order
+    backend.run_sync_in_worker_thread = classmethod(no_thread)
     try:
         yield
     finally:
-        scopes.__init__ = before  # type: ignore[method-assign]
+        scopes.__init__ = before
         backend.run_sync_in_worker_thread = threads
 
 
@@ -83,8 +84,9 @@ class SimLoop(asyncio.BaseEventLoop):
     With `shuffle` what is ready runs in a seeded order; without, in the order of asyncio, which is one of the possible ones.
     """
 
-    _ready: deque[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
+    _ready: deque[Any]
+    _scheduled: list[Any]
+    _asyncgens: Any
 
     def __init__(self, seed: int, *, shuffle: bool = True, steps_max: int = STEPS_MAX, virtual_s_max: float = VIRTUAL_S_MAX) -> None:
         super().__init__()
@@ -110,7 +112,7 @@ class SimLoop(asyncio.BaseEventLoop):
         """Return the virtual time, in seconds since the start."""
         return self._now_s
 
-    def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], context: Context | None = None) -> asyncio.Task[Any]:
+    def _make_task(self, loop: Any, coro: Any, context: Context | None = None) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, context=context)
         owner = host.current.get() if context is None else context.get(host.current)
         self.tasks[task] = owner
@@ -169,11 +171,11 @@ class SimLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         raise Forbidden("nothing outside may wake a simulation")
 
-    def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:  # type: ignore[override]
         """Refuse: there is one thread."""
         raise Forbidden(f"call_soon_threadsafe({callback!r}): a simulation has one thread")
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         """Refuse: there is one thread."""
         raise Forbidden(f"run_in_executor({func!r}): a simulation has one thread")
 

@@ -10,7 +10,7 @@ from tests.simulation.differential import restarts, run
 
 pytestmark = pytest.mark.anyio
 
-FIRST = 1290
+FIRST = 930
 COUNT = 300
 """Half of them with a restart of the server in their middle."""
 
