@@ -107,17 +107,15 @@ class LineChain:
         After a line that is wrong the next may follow what that one is or what it says it is: one damage is one finding.
         """
         self._take(line)
-        if not line.endswith(b"\n"):
-            return "it is cut off: the end of the file is gone"
-        claimed = line[len(_BEFORE) : len(_BEFORE) + _HASH_LENGTH]
-        rest = line[_START:]
-        before = (self.chain, self._claimed)
-        found = [_hash(chain, rest) for chain in before]
+        head, claimed, rest = line[: len(_BEFORE)], line[len(_BEFORE) : len(_BEFORE) + _HASH_LENGTH], line[_START:]
+        found = [_hash(chain, rest) for chain in (self.chain, self._claimed)]
+        is_framed = head == _BEFORE and _HEX.fullmatch(claimed) is not None and line[_START - len(_AFTER) : _START] == _AFTER
         self.chain = found[0]
-        if _HEX.fullmatch(claimed) is None or line[: len(_BEFORE)] != _BEFORE or line[_START - len(_AFTER) : _START] != _AFTER:
-            self._claimed = self.chain
+        self._claimed = claimed.decode() if is_framed else self.chain
+        if not line.endswith(b"\n"):
+            return "it is cut off: the end of the line is gone"
+        if not is_framed:
             return "it does not begin with its hash as it was written: it was changed"
-        self._claimed = claimed.decode()
         if self._claimed not in found:
             return f"expected hash {self._claimed}, found {found[0]}: it was changed, or a line before it was put in, taken out or moved"
         self.chain = self._claimed
