@@ -168,7 +168,7 @@ async def growth(data: Path, orchestrations: int) -> Figures:
             status = await ask(bus, "status")
             await anyio.sleep(2)
             resident, peak = _rss_bytes(processes.pid("start")), processes.rss_peak_bytes().get("start", 0)
-        costs = [stage["launch_us"] for stage in stages.values()]
+        costs = [stage["launch_quiet_us"] for stage in stages.values()]
         return {
             "machine": machine(data),
             "orchestrations": status["orchestrations"],
