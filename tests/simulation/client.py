@@ -19,7 +19,6 @@ from tests.simulation.link import Link
 if TYPE_CHECKING:
     from tests.simulation.host import SimHost
 
-BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 NUID_CHARS = 22
 
 Item = tuple[Any, ...]
@@ -32,7 +31,7 @@ class _Names:
         self._host = host
 
     def next(self) -> bytearray:
-        return bytearray("".join(self._host.chance.choices(BASE62, k=NUID_CHARS)).encode())
+        return bytearray(self._host.chance.randbytes(NUID_CHARS // 2).hex().encode())
 
 
 class _Transport:

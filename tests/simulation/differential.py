@@ -42,6 +42,7 @@ QUIET_S = 0.15
 SETTLE_S = 0.05
 SUBJECTS = ("a", "b", "b.c")
 CONSUMERS = ("one", "two")
+STATUS_HEADERS = ("Status", "Description", "Nats-Pending-Messages", "Nats-Pending-Bytes", "Nats-Last-Consumer")
 
 Op = tuple[Any, ...]
 Answer = Any
@@ -130,6 +131,7 @@ def _consume(rng: random.Random) -> Op:
             ("pull", name, rng.randint(1, 4), False),
             ("pull", name, rng.randint(1, 4), True),
             ("loop", name, rng.randint(1, 4)),
+            ("beats", name),
         )
     )
 
@@ -285,26 +287,32 @@ class Player:
         return await self._api(f"CONSUMER.DELETE.{self.stream}.{name}", None, lambda answer: answer["success"])
 
     async def _do_pull(self, name: str, count: int, no_wait: bool) -> Answer:
+        return await self._ask(name, {"batch": count, **({"no_wait": True} if no_wait else {"expires": int(QUIET_S * 1e9)})})
+
+    async def _do_beats(self, name: str) -> Answer:
+        got = await self._ask(name, {"batch": 20, "expires": 1_000_000_000, "idle_heartbeat": 350_000_000})
+        return [*got, (await self._do_pull(name, 1, False))[-1:]]
+
+    async def _ask(self, name: str, body: dict[str, Any]) -> Answer:
         """Ask once, and take what comes until the request is over."""
         inbox, got, over = self.bus.nc.new_inbox(), [], asyncio.Event()
 
         async def take(message: Any) -> None:
             headers = message.headers or {}
             if "Status" in headers and not message.reply:
-                got.append([headers.get(key) for key in ("Status", "Description", "Nats-Pending-Messages", "Nats-Pending-Bytes")])
+                got.append([headers.get(key) for key in STATUS_HEADERS])
                 if headers["Status"] != "100":
                     over.set()
                 return
             delivery = Delivery(self.bus, message)
             self.delivered.append(delivery)
             got.append(self._delivery_shown(delivery))
-            if sum(1 for item in got if len(item) == 6) >= count:
+            if sum(1 for item in got if len(item) == 6) >= body["batch"]:
                 over.set()
 
         subscription = await self.bus.subscribe(inbox, take)
-        body = {"batch": count, "no_wait": True} if no_wait else {"batch": count, "expires": int(QUIET_S * 1e9)}
         await self.bus.publish(f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{name}", msgspec.json.encode(body), reply=inbox)
-        with anyio.move_on_after(QUIET_S * 6):
+        with anyio.move_on_after(1.2 if "idle_heartbeat" in body else QUIET_S * 6):
             await over.wait()
         await subscription.unsubscribe()
         return got
@@ -363,6 +371,35 @@ class Player:
     async def _do_limit(self, most: int) -> Answer:
         info = await self.bus.api(f"STREAM.INFO.{self.stream}")
         return await self._api(f"STREAM.UPDATE.{self.stream}", {**info["config"], "max_msgs": most}, self._stream_shown)
+
+
+async def flow(bus: Bus) -> Answer:
+    """Read 6 MB by an ordered consumer whose flow control is answered late: how far it goes before each answer, and what it says."""
+    await bus.api("STREAM.CREATE.F", {"name": "F", "subjects": ["f"]})
+    for _ in range(60):
+        await bus.append("f", b"x" * 100_000)
+    inbox, counts, asked, stalled = bus.nc.new_inbox(), [0], [], []
+
+    async def take(message: Any) -> None:
+        headers = message.headers or {}
+        if "Status" not in headers:
+            counts[-1] += 1
+        elif message.reply:
+            asked.append(message.reply)
+        else:
+            stalled.append(headers.get("Nats-Consumer-Stalled"))
+
+    subscription = await bus.subscribe(inbox, take)
+    config = {"name": "c", "deliver_subject": inbox, "ack_policy": "none", "flow_control": True, "idle_heartbeat": 700_000_000, "mem_storage": True}
+    await bus.api("CONSUMER.CREATE.F.c", {"stream_name": "F", "config": config, "action": "create"})
+    while counts[-1] or len(counts) == 1:
+        await asyncio.sleep(1.0)
+        counts.append(0)
+        if asked:
+            await bus.publish(asked.pop(0), b"")
+    await subscription.unsubscribe()
+    await bus.api("STREAM.DELETE.F")
+    return [counts, len(asked), {None if text is None else text.rpartition(".")[0] for text in stalled} == {None, "$JS.FC.F.c"}]
 
 
 def _plain(part: Any) -> Any:

@@ -23,7 +23,6 @@ EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 EPOCH_NS = int(EPOCH.timestamp()) * 1_000_000_000
 PING_EVERY_S = 120.0
 PINGS_UNANSWERED_MAX = 2
-BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 Item = tuple[Any, ...]
 
@@ -153,7 +152,7 @@ class SimServer:
 
     def token(self) -> str:
         """Return a token that nothing else has."""
-        return "".join(self.loop.rng.choices(BASE62, k=12))
+        return self.loop.rng.randbytes(6).hex()
 
     def call_at(self, at_s: float, callback: Callable[[], None], instead_of: Any) -> Any:
         """Call later, in the server's context; a timer that is replaced is cancelled."""
