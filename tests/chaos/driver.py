@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,8 @@ import msgspec
 
 from bus import failpoint
 from cli.audit import folder as audit_folder
-from cli.audit.evidence import Survivor
+from cli.audit import judge
+from cli.audit.evidence import Evidence, Survivor
 from tests.chaos import driver_evidence, faults, figures
 from tests.chaos.driver_watch import Watch
 from tests.chaos.faults import KINDS, Ground, Healed, Kind
@@ -42,6 +44,7 @@ AT_ONCE = 3
 ALONE = 0.35
 """The share of faults that are alone, so that their recovery is theirs."""
 NODES = ("alpha", "bravo")
+VIOLATIONS_SHOWN = 50
 
 
 class Options(NamedTuple):
@@ -54,6 +57,8 @@ class Options(NamedTuple):
     """In place of the schedule: each failpoint and action until it was hit so often."""
     storm: int = 3
     """Launches a second on the node that does nothing."""
+    live: int = 4
+    """Real orchestrations of each client at once."""
 
 
 class Run:
@@ -83,9 +88,9 @@ class Run:
             if not found:
                 continue
             if alone:
-                await self._inject(kind, target)
+                await self.inject(kind, target)
             else:
-                self.rig.tasks.start_soon(self._inject, kind, target)
+                self.rig.tasks.start_soon(self.inject, kind, target)
                 await anyio.lowlevel.checkpoint()
         await self._until_at_most(0)
 
@@ -100,7 +105,8 @@ class Run:
         free = [component for component in self.rig.of(*kind.roles) if not component.busy and component.process.runs]
         return bool(free), self._dice.choice(free) if free else None
 
-    async def _inject(self, kind: Kind, target: Component | None) -> None:
+    async def inject(self, kind: Kind, target: Component | None) -> None:
+        """Apply a fault and return when what it hit was seen at work again."""
         self._at_work += 1
         self._busy(kind, target, True)
         name = faults.BUS if target is None else target.name
@@ -163,7 +169,7 @@ class Run:
             async def apply(ground: Ground, _: Component | None, name: str = name, action: str = action) -> Healed:
                 return await faults.at_failpoint(ground, name, action)
 
-            await self._inject(Kind("failpoint", 1, (), apply), None)
+            await self.inject(Kind("failpoint", 1, (), apply), None)
             missed[name, action] += faults.hits(self.rig)[name, action] == before
 
     # ── calm ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -218,11 +224,11 @@ def furnish(made: Rig, options: Options) -> None:
     for name in NODES:
         made.node(name, 4)
     made.node(NODES[0], 4, twin=True)
-    made.null_node("null")
+    made.null_node(faults.NULL)
     made.serve("timeline", Role.TIMELINE)
     for number in (1, 2):
-        made.client(f"ops{number}", NODES, live=4, seed=options.seed)
-    made.client("storm", ("null",), live=options.storm, seed=options.seed, module="tests.chaos.workload_storm")
+        made.client(f"ops{number}", NODES, live=options.live, seed=options.seed)
+    made.client("storm", (faults.NULL,), live=options.storm, seed=options.seed, module="tests.chaos.workload_storm")
 
 
 def _start(made: Rig, *roles: Role) -> None:
@@ -231,8 +237,11 @@ def _start(made: Rig, *roles: Role) -> None:
             component.start()
 
 
-async def run(options: Options, work: Path, evidence: Path) -> dict[str, Any]:
-    """Run once and return the figures; `work` is where everything lives, `evidence` is written."""
+Schedule = Callable[[Run], Awaitable[None]]
+
+
+async def run(options: Options, work: Path, evidence: Path, schedule: Schedule | None = None) -> dict[str, Any]:
+    """Run once and return the figures; `work` is where everything lives, `evidence` is written. Default: the schedule of the options."""
     evidence.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     async with rig(work, seed=options.seed) as made:
@@ -244,35 +253,51 @@ async def run(options: Options, work: Path, evidence: Path) -> dict[str, Any]:
         before = driver_evidence.repository_state(made.repo)
         _start(made, Role.CLIENT)
         this = Run(made, watch, options)
-        await (this.failpoints() if options.failpoints else this.chaos())
-        faults_until = time.monotonic()
+        await (schedule or (Run.failpoints if options.failpoints else Run.chaos))(this)
+        faults_s = time.monotonic() - started
         stuck = await this.heal()
         (evidence / "processes.json").write_bytes(msgspec.json.encode(driver_evidence.survivors(work)))
         await driver_evidence.streams(made, evidence)
-        hits = faults.hits(made)
-    driver_evidence.files(made, evidence, this.injected, before, faults.GOALS_S)
-    loaded = audit_folder.load(evidence)
+    bounds_s = {kind.name: RECOVER_S for kind in KINDS}
+    driver_evidence.files(made, evidence, this.injected, before, bounds_s)
+    found = {
+        "seed": options.seed,
+        "minutes": options.minutes,
+        "took_s": round(time.monotonic() - started, 1),
+        "faults_s": round(faults_s, 1),
+        **_of_evidence(audit_folder.load(evidence)),
+        **_of_run(this, stuck),
+    }
+    found["ok"] = not any(found[name] for name in ("lost", "duplicated", "stuck", "violations", "not_recovered", "not_quiet"))
+    (evidence / "figures.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    return found
+
+
+def _of_evidence(loaded: Evidence) -> dict[str, Any]:
     assert loaded.ledger is not None
     assert loaded.calls is not None
     assert loaded.witness is not None
-    found: dict[str, Any] = {
-        "seed": options.seed,
-        "took_s": round(time.monotonic() - started, 1),
-        "faults_s": round(faults_until - started, 1),
+    verdict = judge.verify(loaded)
+    return {
         **figures.counted(loaded.ledger, loaded.calls, loaded.witness),
+        "verified": verdict.checked,
+        "not_verified": verdict.skipped,
+        "violations": [f"{item.invariant} {item.where}: {item.text}" for item in verdict.violations[:VIOLATIONS_SHOWN]],
+    }
+
+
+def _of_run(this: Run, stuck: dict[str, Any]) -> dict[str, Any]:
+    hits = faults.hits(this.rig)
+    return {
         "faults": dict(sorted(Counter(fault.kind for fault in this.injected).items())),
         "failpoints": {f"{name}:{action}": hits[name, action] for name in failpoint.NAMES for action in ("kill", "sleep")},
         "recovery": figures.recovery(this.injected, faults.GOALS_S),
+        "peer_noticed_s": figures.spread([seconds for seconds in this.rig.noticed_s if seconds is not None]),
+        "not_noticed": sum(seconds is None for seconds in this.rig.noticed_s),
         "not_recovered": this.never,
         "not_quiet": stuck,
-        "ended_by_themselves": dict(Counter(made.unexpected_ends)),
+        "ended_by_themselves": dict(Counter(this.rig.unexpected_ends)),
     }
-    for name in ("faults.jsonl", "failpoints.jsonl"):
-        if (work / name).exists():
-            shutil.copy(work / name, evidence / f"rig-{name}")
-    found["ok"] = not (found["lost"] or found["duplicated"] or found["stuck"] or this.never or stuck)
-    (evidence / "figures.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
-    return found
 
 
 def options_of(arguments: list[str]) -> tuple[Options, Path | None]:

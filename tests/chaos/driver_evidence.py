@@ -126,7 +126,7 @@ def _call(asked: dict[str, Any], told: dict[str, Any] | None) -> Call:
     return Call(
         client=asked["client"],
         at_s=asked["mono_ns"] / 1e9,
-        call_id=f"{asked['project']}/{asked['key']}/{asked['try']}",
+        call_id=asked["id"],
         project=asked["project"],
         verb=asked["type"],
         key=asked["key"],
@@ -177,13 +177,14 @@ def files(rig: Rig, evidence: Path, faults: Iterable[Injected], before: Reposito
     repository = Repository(str(rig.repo), before, repository_state(rig.repo))
     (evidence / "repos.json").write_bytes(msgspec.json.encode([repository]))
     (evidence / "canaries.json").write_bytes(msgspec.json.encode([rig.server.credentials.token]))
-    (evidence / "evidence.json").write_bytes(msgspec.json.encode(Circumstances(quiesced=True, clock_skew_s=CLOCK_SKEW_S, recovery_bounds_s=bounds_s)))
+    (evidence / "evidence.json").write_bytes(
+        msgspec.json.encode(Circumstances(quiesced=True, clients_complete=True, clock_skew_s=CLOCK_SKEW_S, recovery_bounds_s=bounds_s))
+    )
     (evidence / "sinks").mkdir(exist_ok=True)
     for log in rig.folder.glob("*.log"):
         shutil.copy(log, evidence / "sinks" / log.name)
-    timeline = rig.folder / "timeline" / "timeline.duckdb"
-    if timeline.exists():
-        shutil.copy(timeline, evidence / timeline.name)
+    for file in (rig.folder / "timeline").glob("timeline.duckdb*"):  # a process that was killed leaves a write-ahead log, which belongs to it
+        shutil.copy(file, evidence / file.name)
 
 
 def _journals(rig: Rig, folder: Path) -> None:

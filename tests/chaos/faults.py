@@ -31,6 +31,9 @@ HIT_S = 12.0
 UP_S = 1.5
 """Within which a restarted controller stands by."""
 BUS = "bus"
+NULL = "null"
+"""The node whose runs do nothing, at once: it comes by these failpoints never."""
+ONLY_REAL_WORK = frozenset({"node.spawning", "node.spawned", "node.stop-received"})
 OFFSETS_S = (-3600.0, -60.0, -5.0, 5.0, 60.0, 3600.0)
 
 
@@ -174,6 +177,7 @@ async def half_open(ground: Ground, target: Component | None) -> Healed:
         if noticed is None and (closed := link.closed_by_client_at) is not None and closed > since_s and target.process.runs:
             noticed = closed - since_s
     if for_s > GOALS_S["peer-noticed"] + 0.5:
+        ground.rig.noticed_s.append(noticed)
         ground.rig.note("peer-noticed", target=target.name, after_s=None if noticed is None else round(noticed, 3))
     link.heal()
     return Healed("partition", time.monotonic(), target)
@@ -227,9 +231,11 @@ async def at_failpoint(ground: Ground, name: str, action: str, deadline_s: float
     verb = "kill" if action == "kill" else f"sleep={dice.choice((200, 1000, 4500))}"
     order = f"{name}:{verb}@{dice.choice((1, 1, 2, 3))}"
     before = hits(rig)[name, action]
-    target = await _armed(ground, role_of(name), order)
+    target = await _armed(ground, name, order)
+    target.busy = True
     with anyio.move_on_after(deadline_s):
         await rig.until(f"{order} is reached", lambda: hits(rig)[name, action] > before, deadline_s + 1)
+    target.busy = False
     hit = hits(rig)[name, action] > before
     rig.note("failpoint", order=order, target=target.name, hit=hit)
     since_s = time.monotonic()
@@ -241,10 +247,12 @@ async def at_failpoint(ground: Ground, name: str, action: str, deadline_s: float
     return Healed(class_of(target), since_s, target)
 
 
-async def _armed(ground: Ground, prefix: str, order: str) -> Component:
-    """Return a component that is armed and has work to do."""
+async def _armed(ground: Ground, name: str, order: str) -> Component:
+    """Return a component that is armed and has work to do at that failpoint."""
     rig = ground.rig
-    all_ = rig.of(Role(prefix))
+    all_ = rig.of(Role(role_of(name)))
+    if name in ONLY_REAL_WORK:
+        all_ = [item for item in all_ if item.name != NULL]
     target = ground.dice.choice([item for item in all_ if not item.busy] or all_)
     return await _at_work(ground, target, lambda item: rig.restart(item, order))
 

@@ -67,15 +67,16 @@ def counted(ledger: Iterable[Stored], calls: Iterable[Call], witness: Iterable[W
     repeated += [f"key {key} of {project} was decided {len(ids)} times" for (project, key), ids in decided.items() if len(ids) > 1]
     unrecorded = [f"{run}.{attempt} ran and is not in the ledger as started" for run, attempt in ran if (run, attempt) not in started]
     stuck = [orchestration for orchestration, is_ended in ended.items() if not is_ended] + keys.pop("unknown_keys")
+    lost = keys.pop("lost_keys") + unrecorded
     return {
         **keys,
         "launched": len(ended),
         "attempts_started": len(started),
         "blocks_run": sum(ran.values()),
-        "lost": len(keys["lost_keys"]) + len(unrecorded),
+        "lost": len(lost),
         "duplicated": len(repeated),
         "stuck": len(stuck),
-        "samples": {"lost": (keys.pop("lost_keys") + unrecorded)[:SAMPLES_MAX], "duplicated": repeated[:SAMPLES_MAX], "stuck": stuck[:SAMPLES_MAX]},
+        "samples": {"lost": lost[:SAMPLES_MAX], "duplicated": repeated[:SAMPLES_MAX], "stuck": stuck[:SAMPLES_MAX]},
     }
 
 
@@ -122,11 +123,15 @@ def _overlap(fault: Injected, other: Injected) -> bool:
 
 
 def _times(faults: Sequence[Injected]) -> dict[str, float | int]:
-    times = [max(0.0, fault.recovered_s - fault.since_s) for fault in faults if fault.recovered_s is not None]
+    return spread([max(0.0, fault.recovered_s - fault.since_s) for fault in faults if fault.recovered_s is not None])
+
+
+def spread(times: Sequence[float]) -> dict[str, float | int]:
+    """Return how many there are, and p50, p99 and the largest, in seconds."""
     if not times:
-        return {"faults": len(faults)}
+        return {"count": 0}
     return {
-        "faults": len(faults),
+        "count": len(times),
         "p50_s": round(quantile(times, 0.5), 3),
         "p99_s": round(quantile(times, 0.99), 3),
         "max_s": round(max(times), 3),

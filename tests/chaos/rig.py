@@ -126,6 +126,8 @@ class Rig:
         self.tasks = tasks
         self.bus: Bus
         self.unexpected_ends: list[str] = []
+        self.noticed_s: list[float | None] = []
+        """After how long components noticed a peer that was gone without a word; None: not while it lasted."""
         self._faults = (folder / "faults.jsonl").open("ab", buffering=0)
 
     def note(self, event: str, **fields: Any) -> float:
@@ -308,9 +310,10 @@ class Rig:
             component.wanted = False
             component.process.signal(signal.SIGTERM)
         for component in self.components.values():
-            # a second signal ends a node's drain at once
-            component.process.signal(signal.SIGTERM)
+            if component.role is Role.NODE:  # a second signal ends its drain at once
+                component.process.signal(signal.SIGTERM)
             component.process.stop()
+        self._faults.close()
 
 
 @asynccontextmanager

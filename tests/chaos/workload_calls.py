@@ -17,8 +17,8 @@ import msgspec
 
 from bus.errors import NotSent, Rejected, Unavailable
 from bus.request import CommandClient, OutcomeUnknown
-from bus_schemas import codec
-from bus_schemas.commands import COMMAND_TYPES, Command, subject_project, type_of
+from bus_schemas import codec, subjects
+from bus_schemas.commands import COMMAND_TYPES, Command, CommandEnvelope, subject_project
 from bus_schemas.decisions import ActionStatus, Receipt
 
 ANSWER_S = 5.0
@@ -36,10 +36,11 @@ class Key(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One try of a call, which is the n-th under its key."""
+    """One try of a call, which is the n-th under its key; `id` is the command's own."""
 
     name: Key
     number: int
+    id: str
 
 
 class CallLog:
@@ -83,15 +84,14 @@ class CallLog:
         line = {"event": event, "client": self._client, "pid": os.getpid(), "mono_ns": time.monotonic_ns(), "at_ns": time.time_ns(), **fields}
         os.write(self._fd, msgspec.json.encode(line) + b"\n")
 
-    def invoke(self, name: Key, command: Command, principal: str) -> Call:
+    def invoke(self, name: Key, command: Command, envelope: CommandEnvelope, principal: str) -> Call:
         """Write down that a command is about to be sent."""
         self._tries[name] += 1
-        call = Call(name, self._tries[name])
-        self._note_number(type_of(command), name)
+        call = Call(name, self._tries[name], envelope.id)
+        self._note_number(envelope.type, name)
         self.open[name] = command
-        body = codec.command_body(command)
-        body_hash = codec.body_hash(type_of(command), body)
-        self._write("invoke", principal=principal, **_named(call), type=type_of(command), body=body, body_hash=body_hash)
+        body_hash = codec.body_hash(envelope.type, envelope.body)
+        self._write("invoke", principal=principal, **_named(call), type=envelope.type, body=envelope.body, body_hash=body_hash)
         return call
 
     def answered(self, call: Call, receipt: Receipt) -> None:
@@ -111,7 +111,7 @@ class CallLog:
 
 
 def _named(call: Call) -> dict[str, Any]:
-    return {"project": call.name.project, "key": call.name.key, "try": call.number}
+    return {"project": call.name.project, "key": call.name.key, "try": call.number, "id": call.id}
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -143,9 +143,11 @@ class Caller:
 
     async def try_once(self, command: Command, key: str) -> Receipt | None:
         """Return the receipt, or None when there was none this time."""
-        call = self._log.invoke(Key(subject_project(command), key), command, self._principal)
+        envelope, project = self._client.envelope(command, key), subject_project(command)
+        subject = subjects.command(self._principal, project, envelope.type, type(command).control_lane)
+        call = self._log.invoke(Key(project, key), command, envelope, self._principal)
         try:
-            receipt = await self._client.submit(command, key, timeout_s=ANSWER_S)
+            receipt = await self._client.submit_raw(subject, envelope.id, codec.encode(envelope), key, ANSWER_S)
         except NotSent as error:
             self._log.unanswered(call, "not-sent", str(error))
         except (OutcomeUnknown, Unavailable, Rejected) as error:
