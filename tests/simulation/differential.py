@@ -392,11 +392,12 @@ async def flow(bus: Bus) -> Answer:
     subscription = await bus.subscribe(inbox, take)
     config = {"name": "c", "deliver_subject": inbox, "ack_policy": "none", "flow_control": True, "idle_heartbeat": 700_000_000, "mem_storage": True}
     await bus.api("CONSUMER.CREATE.F.c", {"stream_name": "F", "config": config, "action": "create"})
-    while counts[-1] or len(counts) == 1:
-        await asyncio.sleep(1.0)
+    await asyncio.sleep(1.0)
+    while counts[-1]:
         counts.append(0)
         if asked:
             await bus.publish(asked.pop(0), b"")
+        await asyncio.sleep(1.0)
     await subscription.unsubscribe()
     await bus.api("STREAM.DELETE.F")
     return [counts, len(asked), {None if text is None else text.rpartition(".")[0] for text in stalled} == {None, "$JS.FC.F.c"}]
