@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from bus_schemas import subjects
-from bus_schemas.ids import BadId
 from cli.audit import facts as f
 from cli.audit.deeds import ReportCause
 from cli.audit.evidence import Attempt as AttemptKey
 from cli.audit.evidence import Evidence, Stored
 from cli.audit.history import History, Judged
+
+SUBJECT_PARTS = 8
+"""Of a report: `qd.rep.<node>.<project>.<run>.<attempt>.<nonce>.<kind>`."""
 
 STOPPING = frozenset({"pausing", "paused", "cancelling", "budget", "quota"})
 """Holds under which no run starts."""
@@ -150,10 +152,9 @@ class Case:
         """The stored reports whose subjects are ones."""
         found: list[Reported] = []
         for stored in self.reports:
-            try:
-                found.append(Reported(subjects.parse_report(stored.subject), stored))
-            except BadId:
-                continue
+            parts = stored.subject.split(".")
+            if len(parts) == SUBJECT_PARTS and parts[5].isdecimal():
+                found.append(Reported(subjects.ReportSubject(parts[2], parts[3], parts[4], int(parts[5]), parts[6], parts[7]), stored))
         return found
 
     @cached_property

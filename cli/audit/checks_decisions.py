@@ -10,7 +10,7 @@ from typing import Any
 
 from cli.audit import facts as f
 from cli.audit.case import ENDED, Case
-from cli.audit.deeds import CommandCause, Deed, ReportCause, shown_place
+from cli.audit.deeds import CommandCause, Deed, shown_place
 from cli.audit.verdict import Finding
 
 
@@ -43,27 +43,27 @@ class _Before:
         """Return the open actions of a kind, or all of them."""
         return [action for action, known in self.open.get(orchestration, {}).items() if kind in (None, known)]
 
-    def take(self, event: f.Event) -> None:
-        """Take in an event of a decision that was judged."""
-        match event:
-            case f.RunQueued():
-                self.kinds[event.run] = event.kind
-            case f.PhaseMoved():
-                self.phases[event.orchestration, event.phase] = event.status
-            case f.TaskMoved():
-                self.tasks.setdefault((event.orchestration, event.phase), {})[event.task] = event.status
-            case f.PhasePlanned():
-                self.tasks.setdefault((event.orchestration, event.phase), {}).update((task.number, "pending") for task in event.tasks)
-            case f.TaskInserted():
-                self.tasks.setdefault((event.orchestration, event.phase), {})[event.task] = "pending"
-            case f.HoldSet(hold="cancelling"):
+    def take(self, event: Any) -> None:
+        """Take in an event that was judged."""
+        kind = type(event)
+        if kind is f.RunQueued:
+            self.kinds[event.run] = event.kind
+        elif kind is f.PhaseMoved:
+            self.phases[event.orchestration, event.phase] = event.status
+        elif kind is f.TaskMoved:
+            self.tasks.setdefault((event.orchestration, event.phase), {})[event.task] = event.status
+        elif kind is f.PhasePlanned:
+            self.tasks.setdefault((event.orchestration, event.phase), {}).update((task.number, "pending") for task in event.tasks)
+        elif kind is f.TaskInserted:
+            self.tasks.setdefault((event.orchestration, event.phase), {})[event.task] = "pending"
+        elif kind is f.HoldSet:
+            if event.hold == "cancelling":
                 self.cancelling.add(event.orchestration)
-            case f.OrchestrationMoved() if event.status in ENDED:
+        elif kind is f.OrchestrationMoved:
+            if event.status in ENDED:
                 self.ended.add(event.orchestration)
-            case f.ActionCompleted() | f.ActionFailed():
-                self.open.get(self.of_action.get(event.action, ("", ""))[0], {}).pop(event.action, None)
-            case _:
-                pass
+        elif kind is f.ActionCompleted or kind is f.ActionFailed:
+            self.open.get(self.of_action.get(event.action, ("", ""))[0], {}).pop(event.action, None)
 
     def phase(self, event: f.PhaseMoved) -> str:
         return self.phases.get((event.orchestration, event.phase), "pending")
@@ -72,14 +72,30 @@ class _Before:
 class _Beside:
     """The decision that an event stands in."""
 
+    __slots__ = ("_by_kind", "command", "deed")
+
     def __init__(self, deed: Deed) -> None:
         self.deed = deed
         self.command = deed.cause.type if type(deed.cause) is CommandCause else None
-        self.is_report = type(deed.cause) is ReportCause
+        self._by_kind: dict[type, list[Any]] | None = None
 
     def has(self, kind: type, /, **fields: Any) -> bool:
         """Return whether the decision holds an event of this type with these fields."""
-        return any(type(event) is kind and all(getattr(event, name) == value for name, value in fields.items()) for event in self.deed.events)
+        for event in self.all(kind):
+            for name, value in fields.items():
+                if getattr(event, name) != value:
+                    break
+            else:
+                return True
+        return False
+
+    def all(self, kind: type, /) -> list[Any]:
+        """Return the events of a type."""
+        if self._by_kind is None:
+            self._by_kind = {}
+            for event in self.deed.events:
+                self._by_kind.setdefault(type(event), []).append(event)
+        return self._by_kind.get(kind, [])
 
     def queues(self, kind: str, /, **fields: Any) -> bool:
         """Return whether the decision queues a run of this kind."""
@@ -111,7 +127,7 @@ def _orchestration(event: f.OrchestrationMoved, beside: _Beside, before: _Before
         case "finalizing":
             good = beside.queues("finalize")
         case "complete":
-            good = any(type(e) is f.RunEnded and e.outcome == "succeeded" and before.kinds.get(e.run) == "finalize" for e in beside.deed.events)
+            good = _ends(beside, before, "finalize")
         case "cancelled":
             good = event.orchestration in before.cancelling or beside.has(f.HoldSet, hold="cancelling")
             good = good and beside.completes(before.waiting(event.orchestration, "cancel"))
@@ -169,7 +185,7 @@ def _task(event: f.TaskMoved, beside: _Beside, before: _Before) -> str | None:
             if all(status in ("completed", "skipped") for number, status in known.items() if number != event.task):
                 good = good and (beside.queues("verify", phase=event.phase) or beside.has(f.VerifyRecorded, phase=event.phase))
         case "blocked":
-            failed = any(type(e) is f.RunEnded and e.outcome != "succeeded" for e in beside.deed.events)
+            failed = any(event.outcome != "succeeded" for event in beside.all(f.RunEnded))
             good = event.git_range is None and (failed or beside.has(f.VerdictRecorded, verdict="gaps", **place))
         case "skipped":
             good = beside.command in ("task-skip", "gate-reject")
@@ -179,7 +195,7 @@ def _task(event: f.TaskMoved, beside: _Beside, before: _Before) -> str | None:
 
 
 def _ends(beside: _Beside, before: _Before, kind: str) -> bool:
-    return any(type(e) is f.RunEnded and e.outcome == "succeeded" and before.kinds.get(e.run) == kind for e in beside.deed.events)
+    return any(event.outcome == "succeeded" and before.kinds.get(event.run) == kind for event in beside.all(f.RunEnded))
 
 
 def _queued(event: f.RunQueued, beside: _Beside, _: _Before) -> str | None:
@@ -314,6 +330,8 @@ def _policy(event: f.PolicyChanged, beside: _Beside, _: _Before) -> str | None:
 
 
 def _started(event: f.RunStarted, beside: _Beside, before: _Before) -> str | None:
+    if not before.open.get(event.orchestration):
+        return None
     left = [action for action in before.waiting(event.orchestration, "retry") if not beside.has(f.ActionCompleted, action=action)]
     return f"{event.run} starts, and {', '.join(left)} stays open" if left else None
 
@@ -373,11 +391,12 @@ def hang_together(case: Case) -> Iterator[Finding]:
         beside = _Beside(deed)
         last: Any = None
         for event in deed.events:
-            rule = _RULES.get(type(event))
+            kind = type(event)
+            rule = _RULES.get(kind)
             wrong = None if rule is None else rule(event, beside, before)
             if wrong is not None:
                 yield Finding(shown_place(place), wrong)
-            if type(last) is type(event) and last == event:
+            if kind is type(last) and last == event:
                 yield Finding(shown_place(place), f"{f.name_of(event)} stands twice in one decision")
             before.take(event)
             last = event
@@ -388,7 +407,6 @@ def work_continues(case: Case) -> Iterator[Finding]:
     the first; what was accepted is among the newest commits after it."""
     walk = _Work()
     for place, _, deed in case.history.judged:
-        stale = any(type(event) is f.ReportStale for event in deed.events)
         kept: list[tuple[str, str]] = []
         for event in deed.events:
             kind = type(event)
@@ -398,7 +416,7 @@ def work_continues(case: Case) -> Iterator[Finding]:
                     yield Finding(shown_place(place), f"{event.run}.{event.attempt} begins from {event.base}; it has to begin from {expected}")
                 walk.bases[event.run], walk.kinds[event.run] = event.base, event.kind
             elif kind is f.RunEnded:
-                if event.head is not None and event.outcome == "succeeded" and not stale and walk.moves_heads(event):
+                if event.head is not None and walk.moves_heads(event, deed):
                     kept.append((event.orchestration, event.head))
             elif kind is f.TaskMoved and event.git_range is not None:
                 walk.ranges[event.orchestration, event.phase, event.task] = event.git_range[1]
@@ -441,8 +459,11 @@ class _Work:
             return self.heads.get(event.orchestration) if own is None else (own,)
         return None if event.kind == "init" else self.heads.get(event.orchestration)
 
-    def moves_heads(self, event: f.RunEnded) -> bool:
-        return self.kinds.get(event.run) in ("validate", "plan", "verify", "review") and event.orchestration not in self.cancelling
+    def moves_heads(self, event: f.RunEnded, deed: Deed) -> bool:
+        """Return whether the commit of an end is accepted."""
+        if event.outcome != "succeeded" or self.kinds.get(event.run) not in ("validate", "plan", "verify", "review"):
+            return False
+        return event.orchestration not in self.cancelling and not any(type(beside) is f.ReportStale for beside in deed.events)
 
 
 _OF_HEADS = frozenset({f.WorkspaceReady, f.HeadsMoved, f.HoldSet})

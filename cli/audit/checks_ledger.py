@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from bus_schemas import codec
 from bus_schemas.ids import PLANE
@@ -111,40 +112,36 @@ def timeline_is_ledger(case: Case) -> Iterator[Finding]:
     row = next(rows, None)
     for place, project, deed in case.history.judged:
         at = place
-        for expected in _rows(at, project, deed):
-            while row is not None and place_of(row.seq, row.idx) < place_of(expected.seq, expected.idx):
+        for kind, about, because in _rows(deed):
+            while row is not None and place_of(row.seq, row.idx) < at:
                 yield Finding(f"{row.seq}.{row.idx}", f"the timeline has a row {row.type} that the ledger has not, or has it twice")
                 row = next(rows, None)
-            if row is None or (row.seq, row.idx) != (expected.seq, expected.idx):
-                yield Finding(f"{expected.seq}.{expected.idx}", f"the timeline lacks the row {expected.type} of the ledger")
-                continue
-            if row != expected and not _is_same(row, expected):
-                yield Finding(f"{row.seq}.{row.idx}", f"the timeline says {row}, the ledger {expected}")
-            row = next(rows, None)
+            if row is None or place_of(row.seq, row.idx) != at:
+                yield Finding(shown_place(at), f"the timeline lacks the row {kind} of the ledger")
+            else:
+                if row.type != kind or row.project != project or not _is_same(row, about, because):
+                    yield Finding(shown_place(at), f"the timeline says {row}; the ledger has {kind} of {project}: {about}")
+                row = next(rows, None)
+            at += 1
     while row is not None:
         yield Finding(f"{row.seq}.{row.idx}", f"the timeline has a row {row.type} that the ledger has not")
         row = next(rows, None)
 
 
-def _rows(place: int, project: str, deed: Deed) -> Iterator[TimelineRow]:
-    seq, idx = place >> 20, place & 0xFFFFF
+def _rows(deed: Deed) -> Iterator[tuple[str, Any, str | None]]:
+    """Yield what each row of a decision is called, what it is about, and the action that led to it."""
     because = deed.because
     if deed.action is not None:
         because = deed.action.id
-        kind = deed.cause.type if type(deed.cause) is CommandCause else "unknown"
-        yield TimelineRow(seq, idx, project, kind, deed.action.orchestration, None, None, deed.action.id)
-        idx += 1
+        yield deed.cause.type if type(deed.cause) is CommandCause else "unknown", deed.action, because
     for event in deed.events:
-        kind = f.name_of(event)
-        yield TimelineRow(
-            seq, idx, project, kind, getattr(event, "orchestration", None), getattr(event, "run", None), getattr(event, "attempt", None), because
-        )
-        idx += 1
+        yield f.name_of(event), event, because
 
 
-def _is_same(row: TimelineRow, expected: TimelineRow) -> bool:
-    """Return whether a row of the timeline says nothing else than the ledger, as far as it says something."""
-    if (row.project, row.type) != (expected.project, expected.type):
+def _is_same(row: TimelineRow, about: Any, because: str | None) -> bool:
+    """Return whether a row of the timeline says nothing else than the ledger, as far as both say something."""
+    if row.orchestration is not None and getattr(about, "orchestration", None) not in (None, row.orchestration):
         return False
-    named = ("orchestration", "run", "attempt")
-    return all(getattr(row, name) in (None, getattr(expected, name)) or getattr(expected, name) is None for name in named)
+    if row.run is not None and (getattr(about, "run", row.run) != row.run or getattr(about, "attempt", row.attempt) != row.attempt):
+        return False
+    return row.action is None or row.action in (because, getattr(about, "action", because), getattr(about, "id", because))

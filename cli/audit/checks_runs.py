@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from cli.audit import facts as f
 from cli.audit.case import ENDED, STOPPING, Case
-from cli.audit.deeds import ReportCause, shown_place
+from cli.audit.deeds import Deed, ReportCause, shown_place
 from cli.audit.evidence import Attempt as AttemptKey
 from cli.audit.evidence import Witnessed
 from cli.audit.verdict import Finding
@@ -157,25 +158,33 @@ def in_order(case: Case) -> Iterator[Finding]:
         kind = type(event)
         if kind is f.ReportStale:
             continue
-        key = (event.run, event.attempt)
+        key, own = (event.run, event.attempt), _RANK[kind]
         before = rank.get(key)
-        name = f.NAMES[kind]
-        if kind is f.RunQueued:
-            last = newest.get(event.run, 0)
-            if event.attempt != last + 1:
-                yield Finding(shown_place(place), f"{event.run}: attempt {event.attempt} is queued after attempt {last}")
-            elif last and rank.get((event.run, last), 3) < 3:
-                yield Finding(shown_place(place), f"{event.run}: attempt {event.attempt} is queued while attempt {last} is open")
-            newest[event.run] = max(last, event.attempt)
-        elif before is None:
-            yield Finding(shown_place(place), f"{name} of {_name(*key)}, which was never queued")
-        if before is not None and before >= _RANK[kind]:
-            yield Finding(shown_place(place), f"{name} of {_name(*key)} after what has to come later, or twice")
-        if kind is f.RunWithdrawn and before == 2:
-            yield Finding(shown_place(place), f"{_name(*key)} is withdrawn after its start")
-        if kind is f.RunEnded and event.counts and before in (0, 1) and not any(type(beside) is f.ReportStale for beside in deed.events):
-            yield Finding(shown_place(place), f"{_name(*key)} counts as an attempt and never started")
-        rank[key] = _RANK[kind] if before is None else max(before, _RANK[kind])
+        if before is not None and before < own and (before, own) != (2, 3) and not (kind is f.RunEnded and event.counts):
+            rank[key] = own  # as it has to be, which is nearly always so
+            continue
+        for text in _out_of_order(event, deed, before, own, newest, rank):
+            yield Finding(shown_place(place), text)
+        rank[key] = own if before is None else max(before, own)
+
+
+def _out_of_order(event: Any, deed: Deed, before: int | None, own: int, newest: dict[str, int], rank: dict[tuple[str, int], int]) -> Iterator[str]:
+    kind, name = type(event), _name(event.run, event.attempt)
+    if kind is f.RunQueued:
+        last = newest.get(event.run, 0)
+        if event.attempt != last + 1:
+            yield f"{event.run}: attempt {event.attempt} is queued after attempt {last}"
+        elif last and rank.get((event.run, last), 3) < 3:
+            yield f"{event.run}: attempt {event.attempt} is queued while attempt {last} is open"
+        newest[event.run] = max(last, event.attempt)
+    elif before is None:
+        yield f"{f.NAMES[kind]} of {name}, which was never queued"
+    if before is not None and before >= own:
+        yield f"{f.NAMES[kind]} of {name} after what has to come later, or twice"
+    if kind is f.RunWithdrawn and before == 2:
+        yield f"{name} is withdrawn after its start"
+    if kind is f.RunEnded and event.counts and before in (0, 1) and not any(type(beside) is f.ReportStale for beside in deed.events):
+        yield f"{name} counts as an attempt and never started"
 
 
 def nonces(case: Case) -> Iterator[Finding]:
@@ -229,22 +238,29 @@ def fenced(case: Case) -> Iterator[Finding]:
     over: set[tuple[str, int]] = set()
     for place, _, deed in case.history.judged:
         cause = deed.cause
+        key: tuple[str, int] | None = None
         if type(cause) is ReportCause:
             key = (cause.run, cause.attempt)
-            effects = [event for event in deed.events if type(event) is not f.ReportStale]
-            if effects and cause.attempt != newest.get(cause.run):
-                yield Finding(shown_place(place), f"a report of {_name(*key)} has effects; attempt {newest.get(cause.run)} is the newest")
-            elif effects and key in over:
-                yield Finding(shown_place(place), f"a report of {_name(*key)} has effects after that attempt was over")
-            for event in deed.events:
-                if type(event) in _OF_REPORT and (event.run, event.attempt) != key:
-                    yield Finding(shown_place(place), f"a report of {_name(*key)} is recorded for {_name(event.run, event.attempt)}")
+            latest, was_over = newest.get(cause.run), key in over
+        has_effects = False
         for event in deed.events:
             kind = type(event)
             if kind is f.RunQueued:
                 newest[event.run] = max(newest.get(event.run, 0), event.attempt)
-            elif kind is f.RunEnded or kind is f.RunWithdrawn:
+            elif kind in _OF_REPORT:
+                if kind is f.RunEnded:
+                    over.add((event.run, event.attempt))
+                if key is not None and (event.run, event.attempt) != key:
+                    yield Finding(shown_place(place), f"a report of {_name(*key)} is recorded for {_name(event.run, event.attempt)}")
+            elif kind is f.RunWithdrawn:
                 over.add((event.run, event.attempt))
+            has_effects = has_effects or kind is not f.ReportStale
+        if key is None or not has_effects:
+            continue
+        if key[1] != latest:
+            yield Finding(shown_place(place), f"a report of {_name(*key)} has effects; attempt {latest} is the newest")
+        elif was_over:
+            yield Finding(shown_place(place), f"a report of {_name(*key)} has effects after that attempt was over")
 
 
 _OF_REPORT = frozenset({f.RunStarted, f.RunEnded, f.ReportStale})

@@ -441,4 +441,4 @@ OF_ORCHESTRATION: frozenset[type] = frozenset(kind for kind in NAMES if issubcla
 
 def name_of(event: Event) -> str:
     """Return the wire name of an event."""
-    return event.type if isinstance(event, Unknown) else NAMES[type(event)]
+    return NAMES.get(type(event)) or event.type  # type: ignore[union-attr]
