@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[tuple[str, str], ...]] = {
         ("resume", "cli.verbs.control:resume"),
         ("retry", "cli.verbs.control:retry"),
         ("cancel", "cli.verbs.control:cancel"),
+        ("open", "cli.verbs.open:open_"),
     ),
     "Things": (
         ("project", "cli.verbs.project:app"),

@@ -36,6 +36,18 @@ class NodePlan(NamedTuple):
     capacity: int
 
 
+class ConsolePlan(NamedTuple):
+    """A console to run: its port (0: a free one), its address, its certificate, and who is told where it is."""
+
+    port: int = 0
+    host: str = "127.0.0.1"
+    hosts: tuple[str, ...] = ()
+    certificate: Path | None = None
+    certificate_key: Path | None = None
+    read_only: bool = False
+    on_address: Callable[[str], None] | None = None
+
+
 class Plan(NamedTuple):
     """What to run and where it keeps its things. Without `existing` a bus is started, on `port` (0: a free one)."""
 
@@ -45,6 +57,7 @@ class Plan(NamedTuple):
     existing: Endpoint | None = None
     allow_unsafe_sync: bool = False
     leave_running: bool = True
+    console: ConsolePlan | None = None
 
 
 class Running(NamedTuple):
@@ -88,6 +101,8 @@ def _parts(plan: Plan, endpoint: Endpoint) -> Iterator[Part]:
     yield timeline_part(endpoint, plan.data / "timeline", allow_unsafe_sync=plan.allow_unsafe_sync)
     for node in plan.nodes:
         yield node_part(endpoint, plan.data / "nodes" / node.name, node, leave_running=plan.leave_running)
+    if plan.console is not None:
+        yield console_part(endpoint, plan.data / "console", plan.console)
 
 
 @asynccontextmanager
@@ -185,6 +200,50 @@ def node_part(endpoint: Endpoint, data: Path, node: NodePlan, *, leave_running: 
         drain_grace_s=grace_s,
     )
     return Part(f"node {node.name}", partial(serve, config, drain=drain))
+
+
+def console_part(endpoint: Endpoint, data: Path, plan: ConsolePlan) -> Part:
+    """Return a console that works at `endpoint` and keeps its secret in `data`. Raises Failure for what is not safe."""
+    from pydantic import ValidationError
+
+    from cli.failure import usage
+    from console.config import ConsoleConfig
+    from console.service import serve
+
+    who = endpoint.credentials
+    try:
+        config = ConsoleConfig(
+            server=endpoint.url,
+            principal=who.principal,
+            token=who.token,
+            seed_file=who.seed_file,
+            data=_folder(data),
+            host=plan.host,
+            port=plan.port,
+            hosts=plan.hosts,
+            certificate=plan.certificate,
+            certificate_key=plan.certificate_key,
+            read_only=plan.read_only,
+        )
+    except ValidationError as error:
+        raise usage("; ".join(str(problem["msg"]) for problem in error.errors())) from error
+
+    async def run(*, task_status: TaskStatus[None]) -> None:
+        await serve(config, task_status=_Address(task_status, plan.on_address))
+
+    return Part("console", run)
+
+
+class _Address:
+    """Takes the address of the console when it has started, and passes on that it has."""
+
+    def __init__(self, started: TaskStatus[None], on_address: Callable[[str], None] | None) -> None:
+        self._started, self._on_address = started, on_address
+
+    def started(self, value: str = "") -> None:
+        if self._on_address is not None:
+            self._on_address(value)
+        self._started.started()
 
 
 def _folder(path: Path) -> Path:

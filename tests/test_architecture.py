@@ -36,6 +36,9 @@ OWNERS: dict[str, frozenset[str]] = {
     "pyarrow": frozenset({"timeline"}),
     "cyclopts": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
+    "starlette": frozenset({"console"}),
+    "jinja2": frozenset({"console"}),
+    "uvicorn": frozenset({"console"}),
 }
 """Libraries that one package hides from the others."""
 

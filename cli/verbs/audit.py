@@ -238,12 +238,16 @@ def _told(ctx: Ctx, audit: Audit) -> int:
         for text in missing:
             ctx.out.detail(f"not wholly checked: {text}")
         if missing:
-            ctx.out.note(f"{len(missing)} checks had less evidence than there could be: --verbose says which")
+            ctx.out.note(f"{_count(len(missing), 'check')} had less evidence than there could be: --verbose says which")
         _print_violations(ctx, audit)
     if audit.is_sound:
         ctx.out.note(f"{audit.source} is sound in all that was checked")
         return Exit.DONE
-    raise Failure(AUDIT_FAILED, f"{audit.source} is not sound: {len(audit.violations)} violations")
+    raise Failure(AUDIT_FAILED, f"{audit.source} is not sound: {_count(len(audit.violations), 'violation')}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _print_violations(ctx: Ctx, audit: Audit) -> None:

@@ -100,6 +100,42 @@ def node(
     return _run(ctx, part, on_signal)
 
 
+@app.command
+def console(
+    *,
+    host: Annotated[str, Parameter(help="On which address. Beyond loopback it needs a certificate.")] = "127.0.0.1",
+    console_port: Annotated[int, Parameter(name="--port", help="Where it listens; 0 takes a free one.")] = 8642,
+    name: Annotated[list[str] | None, Parameter(help="A name by which browsers may call it, beside its address; may be repeated.")] = None,
+    certificate: Annotated[str | None, Parameter(help="A PEM file with the certificate chain.")] = None,
+    certificate_key: Annotated[str | None, Parameter(help="A PEM file with its key.")] = None,
+    read_only: Annotated[bool, Parameter(help="Show everything, change nothing.")] = False,
+    data: Data = None,
+    ctx: Ctx,
+) -> int:
+    """Run the console: the web page where operators work."""
+    from cli import foreground, stack
+
+    plan = stack.ConsolePlan(
+        port("--port", console_port),
+        host,
+        tuple(name or ()),
+        None if certificate is None else Path(certificate),
+        None if certificate_key is None else Path(certificate_key),
+        read_only,
+        lambda address: _started(ctx, {"service": "console", "url": address}),
+    )
+    part = stack.console_part(ctx.endpoint, _data(data, "console"), plan)
+    foreground.run(ctx.out, partial(part.serve, task_status=_Silent()), with_duckdb=False)
+    return _ended(ctx)
+
+
+class _Silent:
+    """Says nothing: the console has told its address already."""
+
+    def started(self, value: None = None) -> None:
+        return
+
+
 def _grace_s(text: str) -> float:
     from cli.durations import parse_duration_s
     from cli.failure import usage

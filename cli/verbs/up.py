@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 READY_S_MAX = 20.0
 CAPACITY_MAX = 4096
 PORT_MAX = 65535
+CONSOLE_PORT = 8642
 
 Label = Annotated[list[str] | None, Parameter(help="K=V of the node; may be repeated.")]
 Capacity = Annotated[int | None, Parameter(help="How many runs at once. Default: one a processor, at least 2.")]
@@ -38,8 +39,8 @@ def up(
     *,
     data: Annotated[str | None, Parameter(help="Where everything is kept.")] = None,
     bus_port: Annotated[int, Parameter(help="The port of the bus on 127.0.0.1; 0 takes a free one.")] = 0,
-    console_port: Annotated[int | None, Parameter(help="The port of the console. There is no console yet; this says so.")] = None,
-    no_console: Annotated[bool, Parameter(help="Run no console. There is none yet.")] = False,
+    console_port: Annotated[int | None, Parameter(help="The port of the console on 127.0.0.1. Default: 8642, else a free one.")] = None,
+    no_console: Annotated[bool, Parameter(help="Run no console.")] = False,
     node: Annotated[str | None, Parameter(help="The name of the node. Default: this machine's.")] = None,
     label: Label = None,
     capacity: Capacity = None,
@@ -47,12 +48,13 @@ def up(
     allow_unsafe_sync: Annotated[bool, Parameter(help="With --server: work on a bus that may lose acknowledged writes.")] = False,
     ctx: Ctx,
 ) -> int:
-    """Run bus, controller, one node and timeline in one process.
+    """Run bus, controller, one node, timeline and console in one process.
 
     With --server it works on a bus that is there already. Plain `qd ls` in another terminal finds it; Ctrl-C ends it.
     """
     from cli import foreground, stack
 
+    console_address: list[str] = []
     plan = stack.Plan(
         data=Path(data).absolute() if data else folders.data_dir(),
         nodes=(stack.NodePlan(node_name(node), pairs("--label", label), capacity_of(capacity)),),
@@ -60,20 +62,19 @@ def up(
         existing=ctx.endpoint if ctx.options.server is not None else None,
         allow_unsafe_sync=allow_unsafe_sync,
         leave_running=not stop_running,
+        console=None if no_console else stack.ConsolePlan(console_port_of(console_port), on_address=console_address.append),
     )
-    if console_port is not None and not no_console:
-        ctx.out.warn(f"there is no console yet; port {port('--console-port', console_port)} stays free")
     began = time.monotonic()
     with stack.owned(plan.data):
         try:
-            foreground.run(ctx.out, partial(stack.run_stack, plan, partial(_serve, ctx, plan, began)), with_duckdb=True)
+            foreground.run(ctx.out, partial(stack.run_stack, plan, partial(_serve, ctx, plan, began, console_address)), with_duckdb=True)
         finally:
             registration.remove(folders.state_dir(), os.getpid())
     ctx.out.note("ended")
     return Exit.DONE
 
 
-async def _serve(ctx: Ctx, plan: Plan, began: float, running: Running) -> None:
+async def _serve(ctx: Ctx, plan: Plan, began: float, console_address: list[str], running: Running) -> None:
     import anyio
 
     from cli import stack
@@ -82,7 +83,7 @@ async def _serve(ctx: Ctx, plan: Plan, began: float, running: Running) -> None:
         missing = await stack.until_ready(client.ask, len(plan.nodes), timeout_s=READY_S_MAX)
     if running.token_file is not None:
         register(ctx, running, plan.data)
-    _announce(ctx, plan, running, missing, time.monotonic() - began)
+    _announce(ctx, plan, running, missing, time.monotonic() - began, console_address[0] if console_address else None)
     await anyio.sleep_forever()
 
 
@@ -102,7 +103,7 @@ def register(ctx: Ctx, running: Running, data: Path) -> None:
     registration.write(folder, Registration(running.endpoint.url, str(running.token_file), os.getpid(), str(data)))
 
 
-def _announce(ctx: Ctx, plan: Plan, running: Running, missing: list[str], took_s: float) -> None:
+def _announce(ctx: Ctx, plan: Plan, running: Running, missing: list[str], took_s: float, console: str | None) -> None:
     node = plan.nodes[0]
     facts = {
         "url": running.endpoint.url,
@@ -112,6 +113,7 @@ def _announce(ctx: Ctx, plan: Plan, running: Running, missing: list[str], took_s
         "node": node.name,
         "sync": str(running.sync),
         "missing": missing,
+        "console": console,
     }
     if ctx.out.one("up", facts, running.endpoint.url):
         return
@@ -127,8 +129,24 @@ def _announce(ctx: Ctx, plan: Plan, running: Running, missing: list[str], took_s
         lines.append((f"  token     {running.token_file}  (mode 0600)", ""))
         lines.append((f"  found by  plain `qd ls` in another terminal, through {folders.state_dir() / registration.FILE}", ""))
     agents = "agents that run go on, and are found again by the next `qd up`" if plan.leave_running else "agents that run are stopped with it"
-    lines += [("  console   none yet", ""), (f"Ctrl-C ends it; {agents}.", "dim")]
+    lines += [
+        (f"  console   {console}  (works once; `qd open` makes another)" if console else "  console   none", ""),
+        (f"Ctrl-C ends it; {agents}.", "dim"),
+    ]
     ctx.out.lines(lines)
+
+
+def console_port_of(value: int | None) -> int:
+    """Return the port of the console: as given, else the usual one while it is free, else a free one. Raises Failure (usage)."""
+    if value is not None:
+        return port("--console-port", value)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", CONSOLE_PORT))
+        except OSError:
+            return 0
+    return CONSOLE_PORT
 
 
 def node_name(text: str | None) -> str:

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -37,8 +38,12 @@ def test_up_keeps_everything_through_a_restart_and_leaves_nothing_behind(other: 
     assert not (other.state / "up.json").exists()
     other.refused("ls", code=9, reason="unreachable")
 
-    other.up("--console-port", "8080")
-    assert "there is no console yet; port 8080 stays free" in other.log.read_text()
+    other.up("--console-port", "0")
+    link = other.qd("open", "--print").out.strip()
+    assert link == other.facts["console"]
+    with urllib.request.urlopen(link, timeout=10) as page:
+        assert b"Quarterdeck" in page.read()
+    assert other.qd("open", "--print").out.strip() != link, "a link works once"
     assert other.json("show", "shop-o1")["status"] == "complete"
     assert len(other.json("timeline", "shop-o1")["items"]) > 20
     code, _ = other.down(signal.SIGINT)

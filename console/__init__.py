@@ -1,0 +1,1 @@
+"""The console: the web page where operators work."""

@@ -1,0 +1,20 @@
+"""The pages of the console, each with the file of its noun."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console.page import Page
+from console.pages import orchestration, runs
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from console.app import Console
+
+PAGES: tuple[Page, ...] = (*runs.PAGES, *orchestration.PAGES)
+
+
+def extra_routes(console: Console) -> list[BaseRoute]:
+    """Return the routes that are no pages: fragments that are loaded when they are opened, files to take away."""
+    return []
