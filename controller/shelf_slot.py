@@ -18,9 +18,21 @@ SLOTS = 8
 
 _BESIDE = ("", "-wal", "-shm")
 
+_NOT_THE_FILE = frozenset(
+    (
+        *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM),
+        *(sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE),
+        *(sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_NOMEM),
+    )
+)
+"""What says that the machine refuses, a full disk say, and nothing about the file, which may be as good as ever."""
+
 
 def open_shelf(data: Path, owner: str) -> Shelf | None:
-    """Return the first free index file of a folder, open; a new one where the one that is there is of no use. None: all are taken."""
+    """Return the first free index file of a folder, open; a new one where the one that is there is of no use. None: all are taken.
+
+    Raises OSError, and sqlite3.Error where it is the machine that refuses and not the file that is bad.
+    """
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     for slot in range(1, SLOTS + 1):
         path = data / ("index.sqlite" if slot == 1 else f"index-{slot}.sqlite")
@@ -47,8 +59,16 @@ def _open(path: Path, lock: int) -> Shelf:
     try:
         return Shelf(path, lock)
     except (Unusable, sqlite3.Error) as error:
+        if _is_of_the_machine(error):
+            os.close(lock)
+            raise sqlite3.OperationalError(f"the index {path} cannot be opened, and is left as it is: {error}") from error
         set_aside(path, str(error))
         return Shelf(path, lock)
+
+
+def _is_of_the_machine(error: BaseException) -> bool:
+    found = error.__cause__ if isinstance(error, Unusable) else error
+    return getattr(found, "sqlite_errorcode", None) in _NOT_THE_FILE
 
 
 def set_aside(path: Path, why: str) -> None:

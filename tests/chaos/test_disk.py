@@ -98,10 +98,12 @@ async def test_a_full_disk_under_a_node_agent_ends_it_loudly_and_no_end_is_lost_
         plane, ends = run.plane, list[int]()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(supervise, plane.node, ends)
-            tasks.start_soon(load_for, run, 3.0)
-            await until("an agent runs", lambda: plane.witness.read_text())
-            async with full(plane.disk):
-                await until("the node agent ended", lambda: ends)
+            async with anyio.create_task_group() as loads:
+                loads.start_soon(run.load.run, run.bus)
+                await until("an agent runs", lambda: plane.witness.read_text())
+                async with full(plane.disk):
+                    await until("the node agent ended", lambda: ends)
+                loads.cancel_scope.cancel()
             run.load.life += 1
             await run.heal()
             tasks.cancel_scope.cancel()
@@ -114,20 +116,25 @@ async def test_a_full_disk_under_a_node_agent_ends_it_loudly_and_no_end_is_lost_
 
 
 @needs_a_disk
-async def test_a_full_disk_under_the_controller_never_makes_it_decide_wrong(tmp_path: Path) -> None:
+async def test_a_full_disk_under_the_controller_never_makes_it_decide_wrong_and_never_costs_its_index(tmp_path: Path) -> None:
     async with on_a_small_disk(tmp_path, "controller", 16) as run:
         plane, ends = run.plane, list[int]()
+        async with full(plane.disk):  # it goes on in memory, and says so
+            await load_for(run, 1.5)
+            await until("it says so", lambda: "cannot be written, and memory grows" in plane.controller.log.read_text())
+        await load_for(run, 0.5)
+        plane.controller.stop()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(supervise, plane.controller, ends)
-            await load_for(run, 1.0)
-            async with full(plane.disk):
-                await load_for(run, 2.0)
-                plane.controller.kill()  # a start without room for its files
-                await anyio.sleep(1.0)
+            async with full(plane.disk):  # a start without room ends, and leaves the index as it is
+                plane.controller.start()
+                tasks.start_soon(supervise, plane.controller, ends)
+                await until("it ended", lambda: ends)
             run.load.life += 1
             await run.heal()
             tasks.cancel_scope.cancel()
 
+        assert "cannot be opened, and is left as it is" in plane.controller.log.read_text()
+        assert list(plane.data("controller").glob("*.unusable*")) == []
         assert_clean(run)
         found = await checks.found_on(run.bus)
         assert (checks.lost_receipts(run.load.acknowledged, found), checks.decided_twice(found)) == ([], [])
