@@ -37,9 +37,9 @@ class NodePlan(NamedTuple):
 
 
 class ConsolePlan(NamedTuple):
-    """A console to run: its port (0: a free one), its address, its certificate, and who is told where it is."""
+    """A console to run: its port (None: the usual one, or a free one), its address, its certificate, and who is told where it is."""
 
-    port: int = 0
+    port: int | None = None
     host: str = "127.0.0.1"
     hosts: tuple[str, ...] = ()
     certificate: Path | None = None
@@ -207,7 +207,7 @@ def console_part(endpoint: Endpoint, data: Path, plan: ConsolePlan) -> Part:
     from pydantic import ValidationError
 
     from cli.failure import usage
-    from console.config import ConsoleConfig
+    from console.config import PORT_DEFAULT, ConsoleConfig
     from console.service import serve
 
     who = endpoint.credentials
@@ -219,7 +219,8 @@ def console_part(endpoint: Endpoint, data: Path, plan: ConsolePlan) -> Part:
             seed_file=who.seed_file,
             data=_folder(data),
             host=plan.host,
-            port=plan.port,
+            port=PORT_DEFAULT if plan.port is None else plan.port,
+            or_free_port=plan.port is None,
             hosts=plan.hosts,
             certificate=plan.certificate,
             certificate_key=plan.certificate_key,

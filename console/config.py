@@ -31,6 +31,8 @@ class ConsoleConfig(BaseSettings):
     data: Path
     host: str = "127.0.0.1"
     port: int = Field(default=PORT_DEFAULT, ge=0, le=65535)
+    or_free_port: bool = False
+    """Whether another port will do where `port` is taken."""
     hosts: tuple[str, ...] = ()
     certificate: Path | None = None
     certificate_key: Path | None = None

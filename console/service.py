@@ -69,8 +69,10 @@ def _listener(config: ConsoleConfig) -> socket.socket:
     try:
         listener.bind((config.host, config.port))
     except OSError as error:
-        listener.close()
-        raise CannotListen(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
+        if not config.or_free_port:
+            listener.close()
+            raise CannotListen(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
+        listener.bind((config.host, 0))
     return listener
 
 

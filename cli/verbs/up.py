@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 READY_S_MAX = 20.0
 CAPACITY_MAX = 4096
 PORT_MAX = 65535
-CONSOLE_PORT = 8642
 
 Label = Annotated[list[str] | None, Parameter(help="K=V of the node; may be repeated.")]
 Capacity = Annotated[int | None, Parameter(help="How many runs at once. Default: one a processor, at least 2.")]
@@ -62,7 +61,9 @@ def up(
         existing=ctx.endpoint if ctx.options.server is not None else None,
         allow_unsafe_sync=allow_unsafe_sync,
         leave_running=not stop_running,
-        console=None if no_console else stack.ConsolePlan(console_port_of(console_port), on_address=console_address.append),
+        console=None
+        if no_console
+        else stack.ConsolePlan(None if console_port is None else port("--console-port", console_port), on_address=console_address.append),
     )
     began = time.monotonic()
     with stack.owned(plan.data):
@@ -134,19 +135,6 @@ def _announce(ctx: Ctx, plan: Plan, running: Running, missing: list[str], took_s
         (f"Ctrl-C ends it; {agents}.", "dim"),
     ]
     ctx.out.lines(lines)
-
-
-def console_port_of(value: int | None) -> int:
-    """Return the port of the console: as given, else the usual one while it is free, else a free one. Raises Failure (usage)."""
-    if value is not None:
-        return port("--console-port", value)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", CONSOLE_PORT))
-        except OSError:
-            return 0
-    return CONSOLE_PORT
 
 
 def node_name(text: str | None) -> str:
