@@ -36,6 +36,8 @@ BATCH_BYTES_MAX = 512 * 1024
 BATCH_DECISIONS_MAX = 512
 RETRY_S = 0.1
 REJECTED_RETRY_S = 2.0
+BEYOND_MAX = 100_000
+"""Messages remembered past one that was not read yet."""
 WRITE_RETRY_S = 5.0
 """After the index could not be written; what is new stays in memory."""
 
@@ -58,7 +60,11 @@ NO_HEAD = Head(0, codec.ZERO_HASH)
 
 
 class Ledger:
-    """State of all projects as of `position_seq`, with their heads and the key index."""
+    """State of all projects, with their heads and the key index.
+
+    `position_seq` is the newest message that is folded, `whole_seq` the newest up to which all are: one that still appends while
+    another controller does, too, has its own message and not yet what the other wrote to other projects before it.
+    """
 
     def __init__(self, bus: Bus, owner: str, index: Index | None = None) -> None:
         """Start empty; `catch_up` folds what is stored. With an index, `start` takes what it has and `keep_index` writes it on."""
@@ -69,7 +75,8 @@ class Ledger:
         self.states: dict[str, Aggregate] = {PLANE: Aggregate(PLANE)}
         self.heads: dict[str, Head] = {}
         self.keys = KeyIndex(None if index is None else index.find_key)
-        self.position_seq = 0
+        self.position_seq = self.whole_seq = 0
+        self._beyond: set[int] = set()
         self.stopped: dict[str, str] = {}
         self.on_foreign: Callable[[LedgerMessage], None] | None = None
         """Told each message that another controller appended while this one is active."""
@@ -136,7 +143,8 @@ class Ledger:
         except Unusable as error:
             index.replace_shelf(str(error))
             place, states = index.shelf.place(), index.shelf.load()
-        self.states, self.heads, self.position_seq = states, dict(place.heads), place.seq
+        self.states, self.heads, self.whole_seq = states, dict(place.heads), place.seq
+        self.position_seq = max([place.seq, *(head.seq for head in place.heads.values())])
         return place
 
     def _alarm(self, difference: index_check.Difference) -> None:
@@ -151,6 +159,7 @@ class Ledger:
         for project, why in difference.projects.items():
             self._stop(project, f"{why}. {accept}")
         self.position_seq = max((head.seq for project, head in self.heads.items() if project not in self.stopped), default=0)
+        self.whole_seq = min(self.whole_seq, self.position_seq)
 
     async def keep_index(self) -> None:
         """Write to the index what is new, for ever."""
@@ -170,7 +179,7 @@ class Ledger:
             return True
         async with self._writing:
             index.arrived = anyio.Event()
-            place = Place(index.created, self.position_seq, dict(self.heads))
+            place = Place(index.created, self.whole_seq, dict(self.heads))
             written = await index.write(self.states, self.keys.hand_over(), place)
             if written:
                 self.keys.written()
@@ -189,21 +198,23 @@ class Ledger:
     async def catch_up(self) -> int:
         """Fold everything stored up to now; return how many messages that were. Raises Unavailable."""
         last_seq = (await stream_state(self._bus, subjects.LEDGER)).last_seq
-        if last_seq <= self.position_seq or self._is_alarmed:
+        if last_seq <= self.whole_seq or self._is_alarmed:
             return 0
-        count, stopped, next_seq = 0, len(self.stopped), self.position_seq + 1
+        count, stopped, next_seq = 0, len(self.stopped), self.whole_seq + 1
         missing, first_missing = 0, 0
         try:
-            async with aclosing(read_up_to(self._bus, subjects.LEDGER, ("qd.ledger.*",), self.position_seq + 1, last_seq)) as batches:
+            async with aclosing(read_up_to(self._bus, subjects.LEDGER, ("qd.ledger.*",), self.whole_seq + 1, last_seq)) as batches:
                 async for batch in batches:
                     for stored in batch:
                         if stored.seq != next_seq:
                             missing, first_missing = missing + stored.seq - next_seq, first_missing or next_seq
                         next_seq = stored.seq + 1
                         self.fold_stored(stored)
+                        self.whole_seq = max(self.whole_seq, stored.seq)
                         count += 1
                         if self.index is not None and self.index.is_full:
                             await self.write_index()
+                    self._beyond = {seq for seq in self._beyond if seq > self.whole_seq}
         except Hole as hole:
             self._stop_all(str(hole))
         if missing > len(self.stopped) - stopped:
@@ -230,7 +241,7 @@ class Ledger:
     def fold_stored(self, stored: Stored) -> LedgerMessage | None:
         """Fold a stored message and return it; None when its project is stopped or it was folded before."""
         project = stored.subject.rpartition(".")[2]
-        self.position_seq = max(self.position_seq, stored.seq)
+        self._passed(stored.seq)
         head = self.head(project)
         if project in self.stopped or stored.seq <= head.seq:
             return None
@@ -259,11 +270,22 @@ class Ledger:
         log.critical("project %s is stopped: %s", project, reason)
         self.stopped[project] = reason
 
+    def _passed(self, seq: int) -> None:
+        """Note that a message is folded, or of a project that is stopped."""
+        self.position_seq = max(self.position_seq, seq)
+        if seq > self.whole_seq:
+            self._beyond.add(seq)
+        while self.whole_seq + 1 in self._beyond:
+            self.whole_seq += 1
+            self._beyond.discard(self.whole_seq)
+        if len(self._beyond) > BEYOND_MAX:
+            self._beyond.clear()  # read again, some day: what is folded is known by its project's head
+
     def _take(self, state: Aggregate, message: LedgerMessage, seq: int, sha256: str) -> None:
         self.states[message.project] = self.cleared(state)
         self.heads[message.project] = Head(seq, sha256)
         self.keys.add(message)
-        self.position_seq = max(self.position_seq, seq)
+        self._passed(seq)
         if self.index is not None:
             self.index.note(message)
 
