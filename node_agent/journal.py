@@ -83,15 +83,18 @@ class Journal:
     def _write(self, data: bytes) -> None:
         assert self._fd is not None
         if self._failed is not None:
-            raise OSError(self._failed.errno, f"{self._path} took no entry since: {self._failed}")
+            raise self._refused(self._failed) from self._failed
         try:
             if os.write(self._fd, data) != len(data):
                 # whatever came behind the torn entry would be read as one line with it, and lost
-                raise OSError(errno.ENOSPC, "the disk took only a part of an entry")
+                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for all of an entry")
         except OSError as error:
             self._failed = error
-            raise
+            raise self._refused(error) from error
         self._written += 1
+
+    def _refused(self, error: OSError) -> OSError:
+        return OSError(error.errno, f"the journal takes no entry until it is opened anew: {error.strerror}", str(self._path))
 
     async def _sync(self, position: int) -> None:
         async with self._lock:

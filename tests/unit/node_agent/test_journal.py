@@ -106,13 +106,13 @@ async def test_after_a_write_that_failed_nothing_more_is_taken_until_it_is_opene
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, most))  # a disk with room for ten more bytes
     try:
-        with pytest.raises(OSError, match="only a part"):
+        with pytest.raises(OSError, match="for all of an entry"):
             await journal.append(taken(2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     # what was not written down is not known either: nobody acts on it
     assert not journal.book.knows(key_of(taken(2).order))
-    with pytest.raises(OSError, match="took no entry since"):
+    with pytest.raises(OSError, match="until it is opened anew"):
         await journal.append(Spawning(key_of(taken(1).order), "c0ffee", AT))
     journal.close()
 
