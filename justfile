@@ -12,6 +12,14 @@ check:
 test:
     uv run pytest
 
+# every branch of every pure module, or what is left
+coverage:
+    uv run python -m tests.pure_coverage
+
+# mutants of the core, as JSON by module; `just mutation --sample 1000` is quicker
+mutation *arguments:
+    uv run --with mutmut==3.8.1 python -m tests.mutation {{ arguments }}
+
 # the ring, once, with a report
 demo:
     uv run qd demo
@@ -24,3 +32,7 @@ bench:
 docs:
     uv run python docs/draw_states.py
     uv run python docs/draw_reason_codes.py
+
+# the ring under simulated faults, 100,000 seeds of it; `just sim --minutes 10` for less
+sim *options:
+    uv run python -m tests.simulation --seeds 100000 --jobs 2 {{options}}
