@@ -41,7 +41,8 @@ def test_up_keeps_everything_through_a_restart_and_leaves_nothing_behind(other: 
     other.up("--console-port", "0")
     link = other.qd("open", "--print").out.strip()
     assert link == other.facts["console"]
-    with urllib.request.urlopen(link, timeout=10) as page:
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with browser.open(link, timeout=10) as page:
         assert b"Quarterdeck" in page.read()
     assert other.qd("open", "--print").out.strip() != link, "a link works once"
     assert other.json("show", "shop-o1")["status"] == "complete"
