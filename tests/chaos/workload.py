@@ -190,8 +190,17 @@ class Operator:
 async def work(options: Options, worker: Callable[[Bus, Caller, CallLog, Options], Awaitable[None]]) -> int:
     """Be a client; return the exit code: 0 when everything has ended, 75 when the connection was lost for good."""
     bus = await connect(options.server, options.name, Credentials(token=options.token), retry=True)
-    code = 0
     log = CallLog(options.log, options.name)
+    try:
+        return await _work(bus, log, options, worker)
+    except Unavailable:
+        return EX_TEMPFAIL  # cut off again while it said what it wants to hear
+    finally:
+        await bus.close()
+
+
+async def _work(bus: Bus, log: CallLog, options: Options, worker: Callable[[Bus, Caller, CallLog, Options], Awaitable[None]]) -> int:
+    code = 0
     async with CommandClient(bus, c.Via.API) as client, anyio.create_task_group() as tasks:
 
         async def end_when_closed() -> None:
@@ -203,7 +212,6 @@ async def work(options: Options, worker: Callable[[Bus, Caller, CallLog, Options
         tasks.start_soon(end_when_closed)
         await worker(bus, Caller(client, log, bus.principal), log, options)
         tasks.cancel_scope.cancel()
-    await bus.close()
     return code
 
 
