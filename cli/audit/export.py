@@ -16,12 +16,14 @@ import msgspec
 from msgspec import Struct
 
 from bus_schemas.events import RecordedHead
-from cli.audit.evidence import Stored
-from cli.audit.folder import stored_of
+from cli.audit.chain import Chain
+from cli.audit.verdict import Violation
 
 SCHEMA = "qd.export/1"
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 LEDGER_FILE, REPORTS_FILE = "ledger.jsonl", "rep.jsonl"
+
+FILES, LINES, SIGNED = "files", "lines", "signature"
 
 LINE_BYTES_MAX = 8 * 1024**2
 """Of a line of an export: a body of a megabyte in which every character is escaped."""
@@ -31,10 +33,6 @@ _BEFORE, _AFTER = b'{"chain":"', b'",'
 _START = len(_BEFORE) + _HASH_LENGTH + len(_AFTER)
 _HEX = re.compile(rb"[0-9a-f]{64}")
 _MANIFEST_END = re.compile(rb'(.*\n)  "manifest_sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
-
-
-class BadManifest(ValueError):
-    """A manifest that is not as it was written; the message says in what."""
 
 
 class FileFacts(Struct, frozen=True, omit_defaults=True):
@@ -131,14 +129,6 @@ def _hash(chain: str, rest: bytes) -> str:
     return hashlib.sha256(chain.encode() + rest).hexdigest()
 
 
-def message_of(line: bytes) -> Stored | None:
-    """Return the stored message of a line of an export, or None where it cannot be read."""
-    try:
-        return stored_of(line)
-    except (msgspec.MsgspecError, ValueError):
-        return None
-
-
 def manifest_bytes(manifest: Manifest) -> bytes:
     """Return a manifest as it is written: JSON for humans too, with its own hash in its last line."""
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
@@ -169,3 +159,16 @@ def read_manifest(data: bytes) -> ReadManifest:
     if manifest.schema != SCHEMA:
         wrong = wrong or f"it is of schema {manifest.schema!r}; this reader takes {SCHEMA}"
     return ReadManifest(manifest, wrong)
+
+
+class Judged(NamedTuple):
+    """What was found in an export: how much of it there is, the walk along its ledger, who signed it, and what is wrong."""
+
+    folder: str
+    manifest: Manifest | None
+    files: int
+    lines: int
+    bytes: int
+    chain: Chain
+    signed_by: str | None
+    findings: tuple[Violation, ...]

@@ -17,10 +17,10 @@ from bus_schemas.ids import PLANE
 from cli.audit import export
 from cli.audit.chain import HEADS, NO_NOTES, Chain, Notes
 from cli.audit.evidence import Stored
-from cli.audit.export import FileFacts, LineChain, Manifest, Signature
+from cli.audit.export import FILES, LINES, SIGNED, FileFacts, Judged, LineChain, Manifest, Signature
+from cli.audit.folder import stored_of
 from cli.audit.verdict import VIOLATIONS_MAX, Violation
 
-FILES, LINES, SIGNED = "files", "lines", "signature"
 MANIFEST_BYTES_MAX = 256 * 1024**2
 KNOWN = (export.LEDGER_FILE, export.REPORTS_FILE)
 
@@ -54,6 +54,10 @@ class ReadExport:
         self.findings += self.chain.findings
         if manifest is not None:
             self._compare_heads(manifest)
+
+    def judged(self) -> Judged:
+        """Return what was found."""
+        return Judged(str(self.folder), self.manifest, self.files, self.lines, self.bytes, self.chain, self.signed_by, tuple(self.findings))
 
     def _add(self, check: str, where: str, text: str) -> None:
         if len(self.findings) < VIOLATIONS_MAX:
@@ -127,7 +131,7 @@ class ReadExport:
         first = last = None
         for line in _lines(path):
             wrong = chain.read(line)
-            stored = export.message_of(line)
+            stored = message_of(line)
             seq = None if stored is None else stored.seq
             if wrong is not None:
                 self._add(LINES, self._where(name, chain.lines, stored, last), wrong)
@@ -165,6 +169,14 @@ class ReadExport:
                 said = "no head" if expected is None else f"message {expected.seq} with the hash {expected.sha256}"
                 there = "none" if found is None else f"message {found.seq} with {found.sha256}"
                 self._add(HEADS, f"{export.MANIFEST}, project {project}", f"it names {said}, and the newest message in the export is {there}")
+
+
+def message_of(line: bytes) -> Stored | None:
+    """Return the stored message of a line of an export, or None where it cannot be read."""
+    try:
+        return stored_of(line)
+    except (msgspec.MsgspecError, ValueError):
+        return None
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from cli.audit.chain import CHAIN, HEADS, SEQUENCE, Chain
-from cli.audit.reading import FILES, LINES, SIGNED, ReadExport
+from cli.audit.export import FILES, LINES, SIGNED, Judged
 from cli.audit.verdict import Verdict, Violation
 from cli.table import Column, Table
 from cli.text import cell
@@ -70,7 +70,7 @@ def of_chain(chain: Chain, violations: tuple[Violation, ...]) -> tuple[Check, ..
 
 def of_service(name: str, violations: list[Violation], skipped: str | None = None) -> Check:
     """Return the check of what a service says of itself; `skipped` says why it could not be asked."""
-    return _check(name, int(skipped is None), "services", tuple(violations), skipped)
+    return _check(name, int(skipped is None), "service", tuple(violations), skipped)
 
 
 ABOUT = {
@@ -118,9 +118,9 @@ def _by_number(name: str) -> tuple[str, int]:
     return name[: len(name) - len(digits)], int(digits) if digits.isdecimal() else 0
 
 
-def of_export(read: ReadExport) -> Audit:
+def of_export(read: Judged) -> Audit:
     """Return the audit of an export."""
-    violations = tuple(read.findings)
+    violations = read.findings
     signed = "it is not signed" if read.signed_by is None else None
     checks = (
         _check(FILES, read.files, "files", violations),
@@ -151,11 +151,16 @@ def table(audit: Audit) -> Table:
     """Return the table of what was checked."""
     columns = (Column("CHECK", "id"), Column("OVER", "id"), Column("WRONG", "number"), Column("ABOUT"))
     rows = tuple(
-        (check.check, f"{check.over} {check.of}", str(check.violations), cell(check.about) + (" (in part)" if check.skipped else ""))
+        (check.check, _over(check), str(check.violations), cell(check.about) + (" (in part)" if check.skipped else ""))
         for check in audit.checks
         if check.over or check.violations or not check.skipped
     )
     return Table(columns, rows)
+
+
+def _over(check: Check) -> str:
+    noun = check.of if check.over != 1 else check.of.removesuffix("s")
+    return f"{check.over} {noun}"
 
 
 def unchecked(audit: Audit) -> list[str]:

@@ -175,7 +175,7 @@ def _of_export(folder: Path, noted: Notes, signer: str | None, chain_only: bool)
         raise usage(f"{folder} is not a folder: an export is one that `qd audit export` wrote")
     read = ReadExport(folder, noted, signer)
     read.read()
-    audit = report.of_export(read)
+    audit = report.of_export(read.judged())
     manifest = read.manifest
     if chain_only or not audit.is_sound or manifest is None or manifest.project is not None or manifest.since_seq > 1:
         return audit  # invariants are about whole ledgers

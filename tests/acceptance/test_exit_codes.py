@@ -110,6 +110,14 @@ def test_10_sent_and_the_outcome_is_not_known(alone: Client) -> None:
         bus.communicate()
 
 
+def test_11_the_record_is_not_what_it_was_written_as(alone: Client, tmp_path: Path) -> None:
+    message = '{"seq":2,"subject":"qd.ledger.shop","stored_at":"2026-11-25T09:00:00Z","data":"no decision"}\n'
+    (tmp_path / "ledger.jsonl").write_text(message)
+    assert "no export" not in alone.refused("audit", "verify", "--evidence", str(tmp_path), code=11, reason="audit_failed")["message"]
+    (tmp_path / "ledger.jsonl").write_text("rubbish\n")
+    assert "line 1" in alone.refused("audit", "verify", "--evidence", str(tmp_path), code=11, reason="audit_failed")["message"]
+
+
 def test_20_a_dry_run_found_that_something_would_change(deck: Deck, shop: str) -> None:
     deck.qd("ticket", "add", shop, "--title", "Never", "--dry-run", code=20)
 

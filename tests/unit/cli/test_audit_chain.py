@@ -8,7 +8,7 @@ import pytest
 
 from bus_schemas import codec
 from bus_schemas.decisions import Decision, TimerCause
-from bus_schemas.events import HeadsRecorded, RecordedHead
+from bus_schemas.events import FlagChanged, HeadsRecorded, RecordedHead
 from cli.audit import chain as module
 from cli.audit.chain import Chain, Expected, Head, Notes, Rolling
 from cli.audit.notes import BadNotes, heads_of
@@ -234,3 +234,12 @@ def test_heads_are_read_as_they_were_printed_as_text_and_as_json() -> None:
 def test_notes_that_cannot_be_understood_are_refused_with_the_place(text: str) -> None:
     with pytest.raises(BadNotes):
         heads_of(text, "paper")
+
+
+def test_a_record_is_found_beside_other_events_of_its_message() -> None:
+    story = Story()
+    story.plane()
+    story.design()
+    head = RecordedHead("shop", len(story.bodies), codec.body_sha256(story.bodies[-1][1]))
+    story.write("plane", Decision(at=story.tick(), cause=TimerCause("heads"), events=(FlagChanged("cp.launch", True), HeadsRecorded((head,)))))
+    assert walked(messages_of(story)).recorded == {"shop": head}

@@ -17,9 +17,9 @@ from bus.identity import BadIdentity, is_signed_by, make_key, sign
 from bus_schemas.codec import body_sha256
 from bus_schemas.events import RecordedHead
 from cli.audit import export, report
-from cli.audit.export import FileFacts, LineChain, Manifest, Signature, manifest_bytes, message_of, read_manifest
+from cli.audit.export import FileFacts, LineChain, Manifest, Signature, manifest_bytes, read_manifest
 from cli.audit.folder import line_of
-from cli.audit.reading import ReadExport
+from cli.audit.reading import ReadExport, message_of
 from cli.audit.verdict import Figures, Verdict, Violation
 from tests.unit.timeline.story import whole_story
 
@@ -76,6 +76,12 @@ def test_lines_read_as_they_were_written_and_are_the_messages() -> None:
     messages = [message_of(line) for line in wrapped()]
     assert [message.data for message in messages if message is not None] == [b"body %d" % seq for seq in range(1, 8)]
     assert message_of(b"{}") is None
+
+
+def test_a_line_without_its_end_was_cut_off() -> None:
+    lines = wrapped()
+    chain = LineChain("x.jsonl")
+    assert [chain.read(line) for line in (lines[0], lines[1][:-1])] == [None, "it is cut off: the end of the line is gone"]
 
 
 def test_the_lines_of_another_file_are_not_those_of_this_one() -> None:
@@ -136,7 +142,7 @@ def test_an_export_as_it_was_written_is_sound(tmp_path: Path) -> None:
     assert findings(folder) == []
     judged = ReadExport(folder)
     judged.read()
-    audit = report.of_export(judged)
+    audit = report.of_export(judged.judged())
     assert audit.is_sound
     assert {check.check: check.over for check in audit.checks} == {
         "files": 3,
@@ -154,7 +160,7 @@ def test_a_folder_without_a_manifest_is_still_read_line_by_line(tmp_path: Path) 
     assert findings(folder) == [("files", "manifest.json", "it is missing")]
     judged = ReadExport(folder)
     judged.read()
-    assert "exported_by" not in report.of_export(judged).facts
+    assert "exported_by" not in report.of_export(judged.judged()).facts
 
 
 def test_a_manifest_that_was_made_anew_for_less_than_there_is_does_not_fit(tmp_path: Path) -> None:

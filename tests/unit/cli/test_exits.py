@@ -32,7 +32,7 @@ def test_a_code_that_this_version_does_not_know_still_leads_somewhere() -> None:
 
 
 def test_the_exit_codes_are_those_of_the_contract() -> None:
-    assert [int(code) for code in Exit] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 130, 141]
+    assert [int(code) for code in Exit] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 130, 141]
     assert set(MEANINGS) == set(Exit)
 
 
