@@ -28,7 +28,7 @@ def scenario() -> Schedule:
         Op(0.8, "k1", "pause", "k-pause", {"orchestration": "shop-o1", "mode": "drain"}),
         Op(1.6, "k1", "tend", "k-resume", {"orchestration": "shop-o1", "chance": 0.1}),
     )
-    return Schedule(seed=7, controllers=("c1", "c2"), nodes=(NodeSpec("n1", "n1", 2),), clients=("k1",), ops=ops, faults=(), trouble=0.0, chaos_s=3.0)
+    return Schedule(seed=7, controllers=("c1", "c2"), nodes=(NodeSpec("n1", "n1", 2),), clients=("k1",), ops=ops, faults=(), trouble=0.0, chaos_s=6.0)
 
 
 def crashes(process: str, every: int = 1, first: int = 1) -> Iterator[Result]:

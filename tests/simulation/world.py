@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import anyio
 import anyio.to_thread
 from msgspec import Struct
+from nats import errors
 
 from bus import failpoint, host
 from bus.bootstrap import Sync, ensure_all
@@ -371,7 +372,7 @@ def _play(schedule: Schedule, folder: Path, verbose: Callable[[str], None] | Non
         broken.append(Violation("stuck", str(error)))
     world = worlds[0]
     found = [*broken, *world.crashes, *(violations(evidence[0]) if evidence else [])]
-    found += [Violation("uncaught", _said(context)) for context in world.loop.failures if not isinstance(_root(context.get("exception")), Killed)]
+    found += [Violation("uncaught", _said(context)) for context in world.loop.failures if not _of_the_dead(context)]
     return Result(
         seed=schedule.seed,
         hash=trace_hash(world, found),
@@ -385,6 +386,11 @@ def _play(schedule: Schedule, folder: Path, verbose: Callable[[str], None] | Non
         calls=len(world.calls),
         dump=world.dump() if found else "",
     )
+
+
+def _of_the_dead(context: dict[str, Any]) -> bool:
+    """Return whether this is what a killed process says: its task was killed, or found its host's connection closed."""
+    return isinstance(_root(context.get("exception")), Killed | errors.ConnectionClosedError)
 
 
 def _said(context: dict[str, Any]) -> str:
