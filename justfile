@@ -36,3 +36,7 @@ docs:
 # the ring under simulated faults, 100,000 seeds of it; `just sim --minutes 10` for less
 sim *options:
     uv run python -m tests.simulation --seeds 100000 --jobs 2 {{options}}
+
+# random faults on a whole installation of real processes, then a verdict; `just chaos --minutes 30`, `just chaos --failpoints`
+chaos *options:
+    uv run python -m tests.chaos.driver {{options}}
