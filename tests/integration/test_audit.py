@@ -192,6 +192,17 @@ async def until_recorded(bus: Bus, project: str) -> None:
             await anyio.sleep(0.1)
 
 
+async def paged(bus: Bus) -> dict[str, list[Any]]:
+    """Return the heads that the timeline tells, one a page."""
+    found: dict[str, list[Any]] = {}
+    page: dict[str, Any] = {"next": ""}
+    while page["next"] is not None:
+        page = await ask(bus, "audit", {"after": page["next"], "limit": 1})
+        assert len(page["items"]) == 1
+        found |= {item["project"]: [item["seq"], item["sha256"]] for item in page["items"]}
+    return found
+
+
 # ── heads ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -219,6 +230,7 @@ async def test_a_ledger_as_it_was_written_is_sound_live_and_as_an_export_whole_o
         assert (live.code, live.violations) == (SOUND, []), live.err
         noted = await qd(tmp_path, server, "audit", "heads")
         (tmp_path / "noted").write_text(noted.out)
+        assert await paged(bus) == {project: list(head) for project, head in (await heads_of(bus)).items()}
         whole = await qd(tmp_path, server, "audit", "export", str(tmp_path / "whole"), "--sign", str(key.seed_file))
         assert whole.code == SOUND, whole.err
         assert (await qd(tmp_path, server, "audit", "export", str(tmp_path / "shop"), "--project", "shop", "--since", "4.2")).code == SOUND
@@ -370,6 +382,18 @@ async def test_the_lost_tail_of_one_project_is_known_from_the_head_that_the_regi
         assert done.code == UNSOUND
         assert done.names("heads", f"qd.ledger.shop message {seq}", codec.body_sha256(body))
         assert done.names("sequence", f"message {seq}", "missing")
+
+
+async def test_a_timeline_that_read_it_before_names_the_project_whose_newest_message_is_gone_when_it_starts_again(copy: Kept, tmp_path: Path) -> None:
+    seq, body = copy.last_of("shop")
+    async with copy.server as server, client(server) as bus, serving(server, tmp_path, "timeline"):
+        await until(bus, "timeline-status", lambda status: int(status["position"].partition(".")[0]) >= len(copy.messages))
+    copy.flip(body)
+    async with copy.server as server, client(server) as bus, serving(server, tmp_path, "timeline"):
+        alarm = (await until(bus, "timeline-status", lambda status: status["state"] == "stopped"))["alarm"]
+        expected = ("lost-tail", "shop", seq, codec.body_sha256(body), None)
+        assert (alarm["kind"], alarm["project"], alarm["seq"], alarm["expected"], alarm["found"]) == expected
+        assert f"ledger message {seq}, read before" in alarm["text"]
 
 
 async def test_a_damaged_end_of_the_store_stops_everybody_instead_of_being_waited_for(copy: Kept, tmp_path: Path) -> None:
