@@ -58,7 +58,9 @@ class Lane:
         self._emptied = asyncio.Event()
 
     def put(self, item: Item) -> None:
-        """Queue an item; control commands and reports go before launches."""
+        """Queue an item; control commands and reports go before launches. Of a stopped project nothing waits here: it comes again."""
+        if self._ledger.is_stopped(self.project):
+            return
         urgent = isinstance(item, ReportItem | DutyItem) or (isinstance(item, CommandItem) and item.subject.control_lane)
         (self._urgent if urgent else self._waiting).append(item)
         self._arrived.set()
@@ -68,8 +70,8 @@ class Lane:
         return len(self._urgent) + len(self._waiting)
 
     async def room(self, limit: int) -> None:
-        """Return when fewer than `limit` items wait."""
-        while len(self) >= limit:
+        """Return when fewer than `limit` items wait, or none of them will be decided: other projects are not kept waiting for that."""
+        while len(self) >= limit and not self._ledger.is_stopped(self.project):
             self._emptied.clear()
             await self._emptied.wait()
 
@@ -79,6 +81,7 @@ class Lane:
         try:
             while True:
                 if flight is None and (not len(self) or self._ledger.is_stopped(self.project)):
+                    self._emptied.set()
                     self._arrived.clear()
                     await self._arrived.wait()
                     continue

@@ -18,7 +18,9 @@ from bus.bootstrap import Sync
 from bus.request import OutcomeUnknown
 from bus_schemas import commands as c
 from bus_schemas.decisions import Receipt
+from controller.batch import FirstItem
 from controller.index import Index
+from controller.lane import Lane
 from controller.ledger import Ledger
 from controller.service import Controller, serve
 from tests.integration.ring import SHELL, Ring, ring
@@ -236,6 +238,20 @@ async def test_a_project_whose_newest_message_is_another_one_is_stopped_and_the_
     assert "is not the one that was acknowledged" in stopped["shop"]
     assert tool.status == "completed"
     assert again.duplicate
+
+
+async def test_a_stopped_project_keeps_no_other_waiting_however_much_comes_for_it(tmp_path: Path) -> None:
+    async with ring(tmp_path, controllers=0) as r:
+        controller = Controller(r.bus, "one", Sync.ALWAYS)
+        lane = Lane(controller.ledger, "shop", controller._context, lambda _: [], controller._after)
+        for _ in range(3):
+            lane.put(FirstItem())
+        controller.ledger.stop({"shop": "its chain of hashes is broken"})
+        lane.put(FirstItem())
+        with anyio.fail_after(1):
+            await lane.room(2)
+
+    assert len(lane) == 3
 
 
 async def test_a_ledger_that_was_made_anew_stops_everything(tmp_path: Path) -> None:
