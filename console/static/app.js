@@ -14,6 +14,14 @@
     const form = event.detail.ctx.sourceElement.closest("form");
     if (form) $$("button", form).forEach((button) => { if (button.type === "submit") button.setAttribute("aria-busy", "true"); });
   });
+  // a key that was decided on is used up: the next thing that this form asks is another request. While it is not known whether it was
+  // decided (503, 504, no answer) the key stays, so that sending it again takes effect once.
+  document.addEventListener("htmx:after:request", (event) => {
+    const { sourceElement, response, request } = event.detail.ctx;
+    const form = sourceElement.closest("form");
+    const key = form && form.querySelector('input[name="key"]');
+    if (key && request.method === "POST" && response && response.status < 500) key.value = crypto.randomUUID();
+  });
   document.addEventListener("htmx:finally:request", (event) => {
     const form = event.detail.ctx.sourceElement.closest("form");
     if (form) $$("button[aria-busy]", form).forEach((button) => button.removeAttribute("aria-busy"));
