@@ -25,7 +25,16 @@ The substrate and how to use it::
   `dials.slow_chance`, `dials.slow_s`. During a cut nothing is lost: it arrives after the heal, also what a client sent on a connection that it has
   given up meanwhile. Each direction of each connection is in order; connections are not ordered among each other.
 - **Server**: `kill()` / `start()`: streams and consumers in memory are gone, durable ones keep their place and what waits for an ack; of what was
-  being written (`dials.disk_s`) a seeded part is stored without an answer (none with `power=True`); up to `dials.forgotten_acks_max` of the last
-  acks of each consumer are forgotten. `dials.lost_puback_chance`: stored, not answered; `dials.duplicate_chance`: an ack is lost. `skew_s`: its clock.
-  `stored(stream)` gives what a stream holds.
+  being written (`dials.disk_s`) a seeded part is stored without an answer (none with `power=True`); what happened to a consumer in the last
+  moments (up to `dials.state_lag_s`) is undone: acks are forgotten, deliveries too. `dials.lost_puback_chance`: stored, not answered;
+  `dials.duplicate_chance`: an ack is lost. `skew_s`: its clock. `stored(stream)` gives what a stream holds.
+
+How far the server can be believed: `python -m tests.simulation.differential --sequences 10000` plays random sequences on it and on a real
+nats-server through the same code and compares the answers. Known to be different, and nothing in the house depends on it:
+
+- left out: accounts and permissions, TLS, clusters and replicas (so no 10164), mirrors, roll-up, message TTL, `max_deliver`, back-off, rate limits,
+  limits of the whole store, slow consumers, purging with `keep`, the code of a refused delete by sequence;
+- the first sequence of a stream that never held a message is 0 or 1 on the real server, as the purge was that came before;
+- a real server counts `num_pending` wrong after a consumer's filters were changed, and may show the old configuration in the answer to an update;
+- of a consumer's position only what was delivered, what waits for an ack and what is still to come is compared, not the sequences that it skipped.
 """

@@ -35,8 +35,8 @@ class ServerDials(Struct):
     """A message is stored and its answer is lost."""
     duplicate_chance: float = 0.0
     """An acknowledgement is lost, so that the message is delivered again."""
-    forgotten_acks_max: int = 8
-    """So many acknowledgements may be forgotten in a crash (each consumer's state is written behind)."""
+    state_lag_s: float = 0.25
+    """So much of what happened to a consumer may be undone by a crash: its state is written behind, as measured on the real server."""
 
 
 class Session:
@@ -138,6 +138,7 @@ class SimServer:
         self._writer: Any = None
         self._written_s = 0.0
         self._age_timers: dict[str, Any] = {}
+        self._crashed_s = 0.0
 
     # ── time and chance ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -170,9 +171,8 @@ class SimServer:
         self._written_s = self.loop.time()
         for stream in list(self.streams.values()):
             stream.restarted()
-            forget = self.dials.forgotten_acks_max if self.restarts else 0
             for consumer in list(stream.consumers.values()):
-                consumer.restarted(self.loop.rng.randint(0, forget))
+                consumer.restarted(self._crashed_s - self.loop.rng.uniform(0.0, self.dials.state_lag_s))
             self._age(stream)
         self.network.listen(self._accept)
 
@@ -181,6 +181,7 @@ class SimServer:
         if not self.running:
             return
         self.running = False
+        self._crashed_s = self.loop.time()
         self.network.listen(None)
         written = 0 if power else self.loop.rng.randint(0, len(self._writing))
         for _, item in self._writing[:written]:

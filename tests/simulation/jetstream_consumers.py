@@ -6,6 +6,7 @@ Owns nothing but its place in a stream; it sends through the server it was made 
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FLOW_BYTES_MAX = 32 * 1024**2
 FLOW_BYTES_FIRST = FLOW_BYTES_MAX // 16
+RECENT_MAX = 10_000
+"""Changes of a consumer's state that a crash may undo."""
 DELETED = "Unacknowledged message was deleted"
 
 DEFAULTS: dict[str, Any] = {
@@ -38,6 +41,13 @@ def full(config: dict[str, Any], name: str) -> dict[str, Any]:
     if not config.get("deliver_subject"):
         whole.setdefault("max_waiting", 512)
     return whole
+
+
+class _Change(Enum):
+    """What a crash may undo."""
+
+    DELIVERED = "delivered"
+    SETTLED = "settled"
 
 
 class _Pending(msgspec.Struct):
@@ -75,7 +85,7 @@ class Consumer:
         self.counts: dict[int, int] = {}
         self.again: deque[int] = deque()
         self.unseen = stream.count(self.filter, self.next_seq)
-        self.recent_acks: deque[tuple[float, int, int]] = deque(maxlen=64)
+        self._recent: deque[tuple[float, _Change, int, int]] = deque(maxlen=RECENT_MAX)
         self._ack_timer: Any = None
         self._wait_timer: Any = None
         self._beat_timer: Any = None
@@ -228,6 +238,8 @@ class Consumer:
         count = self.counts.get(message.seq, 1)
         reply = f"$JS.ACK.{self.stream.name}.{self.name}.{count}.{message.seq}.{self.consumer_seq}.{message.at_ns}.{self.unseen}"
         if self.acks:
+            if not self.in_memory:
+                self._recent.append((now_s, _Change.DELIVERED, message.seq, count))
             known = self.pending.get(message.seq)
             if known is None:
                 self.pending[message.seq] = _Pending(self.consumer_seq, now_s)
@@ -343,15 +355,19 @@ class Consumer:
     def _acknowledge(self, seq: int) -> None:
         if seq >= self.next_seq:
             return
-        if seq in self.pending:
-            self.recent_acks.append((self.server.loop.time(), seq, self.counts.get(seq, 1)))
+        self._note_settled(seq)
         self._forget(seq)
         if self.stream.config["retention"] != "limits":
             self.stream.remove(seq, told=False)
         self.server.signal(self)
 
+    def _note_settled(self, seq: int) -> None:
+        if seq in self.pending and not self.in_memory:
+            self._recent.append((self.server.loop.time(), _Change.SETTLED, seq, self.counts.get(seq, 1)))
+
     def _terminate(self, seq: int, consumer_seq: int, count: int, reason: str) -> None:
         self.server.advise_terminated(self, seq, consumer_seq, count, reason)
+        self._note_settled(seq)
         self._forget(seq)
         self.server.signal(self)
 
@@ -448,21 +464,30 @@ class Consumer:
             self._status(request.reply, "409", "Consumer Deleted", Nats_Pending_Messages=str(request.left), Nats_Pending_Bytes="0")
         self.waiting.clear()
 
-    def restarted(self, forgotten_acks: int) -> None:
-        """Be as a restarted server finds it: nobody asks, and the last acknowledgements may not have reached the disk."""
+    def restarted(self, written_s: float) -> None:
+        """Be as a restarted server finds it: nobody asks, and what happened after `written_s` did not reach the disk."""
         self.quiet()
         self.waiting.clear()
         self.again.clear()
         self.next_seq = min(self.next_seq, self.stream.last_seq + 1)
-        now_s = self.server.loop.time()
-        for _ in range(min(forgotten_acks, len(self.recent_acks))):
-            at_s, seq, count = self.recent_acks.pop()
-            if seq in self.stream.messages and seq not in self.pending:
-                self.pending[seq] = _Pending(self.consumer_seq, at_s)
-                if count > 1:
-                    self.counts[seq] = count
-        self.recent_acks.clear()
+        while self._recent and self._recent[-1][0] > written_s:
+            self._undo(*self._recent.pop())
+        self._recent.clear()
         self.unseen = self.stream.count(self.filter, self.next_seq)
         if self.pending:
             self.pending = dict(sorted(self.pending.items()))
-            self._arm_acks(max(now_s, min(pending.at_s for pending in self.pending.values()) + self.ack_wait_s))
+            self._arm_acks(max(self.server.loop.time(), min(pending.at_s for pending in self.pending.values()) + self.ack_wait_s))
+
+    def _undo(self, at_s: float, change: _Change, seq: int, count: int) -> None:
+        if change is _Change.SETTLED:
+            if seq in self.stream.messages:
+                self.pending[seq] = _Pending(self.consumer_seq, at_s)
+                self.counts[seq] = count
+            return
+        self.consumer_seq -= 1
+        if count > 1:
+            self.counts[seq] = count - 1
+        else:
+            self.next_seq = min(self.next_seq, seq)
+            self.pending.pop(seq, None)
+            self.counts.pop(seq, None)

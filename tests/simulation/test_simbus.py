@@ -268,7 +268,7 @@ def test_a_restarted_server_has_forgotten_what_lives_in_memory_and_delivers_agai
         first = await taken(world.bus, 3)
         await first[0].ack()
         await world.bus.flush()
-        world.server.dials.forgotten_acks_max = 0
+        world.server.dials.state_lag_s = 0
         world.server.kill()
         await anyio.sleep(1)
         world.server.start()
@@ -287,12 +287,13 @@ def test_an_acknowledgement_may_be_forgotten_in_a_crash() -> None:
         [delivery] = await taken(world.bus, 1)
         await delivery.ack()
         await world.bus.flush()
+        await anyio.sleep(0.1)
         world.server.kill()
         world.server.start()
         seen.append(len(await taken(world.bus, 1)))
 
     seen: list[int] = []
-    for seed in range(8):
+    for seed in range(12):
         in_world(play, seed)
     assert set(seen) == {0, 1}
 

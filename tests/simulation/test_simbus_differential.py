@@ -10,7 +10,8 @@ import pytest
 
 from bus.connection import Credentials, connect
 from bus.embedded import EmbeddedServer
-from tests.simulation.differential import flow, restarts, run
+from tests.simulation.differential import restarts, run
+from tests.simulation.differential_player import flow
 from tests.simulation.host import SimHost
 from tests.simulation.jetstream import SimServer
 from tests.simulation.link import Network
