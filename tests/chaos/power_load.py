@@ -22,7 +22,7 @@ DESIGN = "shop-d1"
 SHELL = {"model": dict.fromkeys(("validator", "planner", "executor", "reviewer", "reviewer_secondary"), "shell")}
 RECEIPT_S = 20.0
 PAUSE_S = 0.02
-LAUNCH_EVERY_S = 0.9
+LAUNCH_EVERY_S = 1.2
 
 
 def design(witness: Path) -> str:
@@ -92,5 +92,5 @@ class Load:
         number = 0
         while True:
             number += 1
-            await self.ask(client, f"launch-{self.life}-{number}", c.Launch(DESIGN, NODE, overrides=SHELL))
+            await self.ask(client, f"launch-{self.life}-{number}", c.Launch(DESIGN, NODE, feature=f"{self.life} {number}", overrides=SHELL))
             await anyio.sleep(LAUNCH_EVERY_S)
