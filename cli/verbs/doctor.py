@@ -90,7 +90,9 @@ async def _controller(ctx: Ctx) -> list[Check]:
     try:
         status = await ctx.ask("status")
     except Failure as failure:
-        return [Check("controller", "fail", failure.message, "Start one: `qd serve controller` (or `qd up`). One that runs: is the disk of the bus full?")]
+        return [
+            Check("controller", "fail", failure.message, "Start one: `qd serve controller` (or `qd up`). One that runs: is the disk of the bus full?")
+        ]
     sync = Check("sync", "ok", "every write is on disk before it is acknowledged")
     if status["sync"] != "always":
         how = "syncs only now and then" if status["sync"] == "unsafe" else "does not show how it syncs"
