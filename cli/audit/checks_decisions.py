@@ -69,6 +69,9 @@ class _Before:
         return self.phases.get((event.orchestration, event.phase), "pending")
 
 
+_NONE: list[Any] = []
+
+
 class _Beside:
     """The decision that an event stands in."""
 
@@ -81,9 +84,12 @@ class _Beside:
 
     def has(self, kind: type, /, **fields: Any) -> bool:
         """Return whether the decision holds an event of this type with these fields."""
-        for event in self.all(kind):
-            for name, value in fields.items():
-                if getattr(event, name) != value:
+        found = self.all(kind)
+        if not fields:
+            return bool(found)
+        for event in found:
+            for name in fields:
+                if getattr(event, name) != fields[name]:
                     break
             else:
                 return True
@@ -91,11 +97,16 @@ class _Beside:
 
     def all(self, kind: type, /) -> list[Any]:
         """Return the events of a type."""
-        if self._by_kind is None:
-            self._by_kind = {}
+        by_kind = self._by_kind
+        if by_kind is None:
+            by_kind = self._by_kind = {}
             for event in self.deed.events:
-                self._by_kind.setdefault(type(event), []).append(event)
-        return self._by_kind.get(kind, [])
+                known = by_kind.get(type(event))
+                if known is None:
+                    by_kind[type(event)] = [event]
+                else:
+                    known.append(event)
+        return by_kind.get(kind, _NONE)
 
     def queues(self, kind: str, /, **fields: Any) -> bool:
         """Return whether the decision queues a run of this kind."""
@@ -387,7 +398,8 @@ def hang_together(case: Case) -> Iterator[Finding]:
     """I20: each event stands in a decision with what leads to it and what follows from it, once."""
     before = _Before()
     for place, _, deed in case.history.judged:
-        before.begin(deed)
+        if deed.action is not None:
+            before.begin(deed)
         beside = _Beside(deed)
         last: Any = None
         for event in deed.events:
@@ -398,8 +410,25 @@ def hang_together(case: Case) -> Iterator[Finding]:
                 yield Finding(shown_place(place), wrong)
             if kind is type(last) and last == event:
                 yield Finding(shown_place(place), f"{f.name_of(event)} stands twice in one decision")
-            before.take(event)
+            if kind in _TAKEN:
+                before.take(event)
             last = event
+
+
+_TAKEN = frozenset(
+    {
+        f.RunQueued,
+        f.PhaseMoved,
+        f.TaskMoved,
+        f.PhasePlanned,
+        f.TaskInserted,
+        f.HoldSet,
+        f.OrchestrationMoved,
+        f.ActionCompleted,
+        f.ActionFailed,
+    }
+)
+"""What changes what stands."""
 
 
 def work_continues(case: Case) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ kept; what is kept is one small tuple for each decision and each event.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -46,6 +46,9 @@ class Judged(NamedTuple):
     deed: Deed
 
 
+_new = tuple.__new__  # half the time of calling a named tuple, and there are very many
+
+
 class History:
     """What the ledger says, in lists by what it is about; all in the order of the ledger."""
 
@@ -78,10 +81,9 @@ class History:
         except Undecodable as error:
             self.undecodable.append((stored.seq, stored.subject, str(error)))
             return
-        row = place_of(stored.seq, 0)
-        first = row
+        first = row = place_of(stored.seq, 0)
         for deed in said.deeds:
-            judged = Judged(row, said.project, deed)
+            judged = _new(Judged, (row, said.project, deed))
             self.judged.append(judged)
             if deed.action is not None:
                 row += 1
@@ -92,10 +94,9 @@ class History:
                 kind = type(event)
                 if kind in _WITH_POLICY:
                     event.policy = self._kept(event.policy)
-                elif kind is f.Unknown:
-                    self.unknown += 1
-                for route in self._routes.get(kind, ()):
-                    route.append((row, deed, event))
+                fact = (row, deed, event)
+                for append in self._routes.get(kind, ()):
+                    append(fact)
                 row += 1
             self.events += len(deed.events)
         sha256 = hashlib.sha256(stored.data).hexdigest()
@@ -106,23 +107,27 @@ class History:
         data = bytes(raw)
         return self._bodies.setdefault(data, msgspec.Raw(data))
 
+    def count_unknown(self, _: Fact) -> None:
+        """Count an event of a type that is not known."""
+        self.unknown += 1
+
     def time_of(self, place: int) -> float:
         """Return when the stream stored the message of a place, in seconds since 1970."""
         return self.stored_at_s[seq_of(place)]
 
 
-def _routes(history: History) -> dict[type, tuple[list[Fact], ...]]:
-    """Return for each type of event the lists that it is put into."""
-    found: dict[type, tuple[list[Fact], ...]] = {}
+def _routes(history: History) -> dict[type, tuple[Callable[[Fact], None], ...]]:
+    """Return for each type of event how it is put into the lists that want it."""
+    found: dict[type, tuple[Callable[[Fact], None], ...]] = {f.Unknown: (history.count_unknown,)}
     for kind in f.NAMES:
         if kind in _RUNS:
-            found[kind] = (history.flow, history.runs)
+            found[kind] = (history.flow.append, history.runs.append)
         elif kind is f.ActionOpened:
-            found[kind] = (history.flow, history.ends)
+            found[kind] = (history.flow.append, history.ends.append)
         elif kind in _ENDS:
-            found[kind] = (history.ends,)
+            found[kind] = (history.ends.append,)
         elif kind in f.OF_ORCHESTRATION:
-            found[kind] = (history.flow,)
+            found[kind] = (history.flow.append,)
         else:
-            found[kind] = (history.catalogue,)
+            found[kind] = (history.catalogue.append,)
     return found

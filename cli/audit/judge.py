@@ -147,22 +147,23 @@ def judge(evidence: Evidence, history: History) -> Verdict:
             wanting.setdefault(check.invariant, {}).update(dict.fromkeys(missing))
             continue
         checked[check.invariant] = checked.get(check.invariant, 0) + check.over(case)
-        violations += _found(check, case)
+        violations += found(check, case)
     if not evidence.circumstances.quiesced and "I5" in checked:
         wanting.setdefault("I5", {})["quiesced"] = None
     skipped = {invariant: _why(invariant, parts, checked) for invariant, parts in wanting.items()}
     return Verdict(tuple(violations), checked, {**skipped, **NOT_HERE}, _figures(case, violations))
 
 
-def _found(check: Check, case: Case) -> list[Violation]:
-    found: list[Violation] = []
+def found(check: Check, case: Case) -> list[Violation]:
+    """Return what a check finds wrong with a case."""
+    violations: list[Violation] = []
     try:
         for finding in islice(check.run(case), VIOLATIONS_MAX):
-            found.append(Violation(check.invariant, finding.where, finding.text))
+            violations.append(Violation(check.invariant, finding.where, finding.text))
     except Exception as error:
         # evidence that was tampered with may be of any shape; what a check stumbles over is as wrong as what it finds
-        found.append(Violation(check.invariant, check.run.__name__, f"the evidence cannot be judged: {type(error).__name__}: {error}"))
-    return found
+        violations.append(Violation(check.invariant, check.run.__name__, f"the evidence cannot be judged: {type(error).__name__}: {error}"))
+    return violations
 
 
 def _why(invariant: str, parts: dict[str, None], checked: dict[str, int]) -> str:

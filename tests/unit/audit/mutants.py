@@ -595,6 +595,35 @@ def _once(_: Evidence) -> list[int]:
     return [0]
 
 
+@bug("moved from elsewhere", lambda book: book.events("ticket-moved", "design-moved"))
+def _(book: Book, at: Place, _: random.Random) -> None:
+    at.event["previous"] = "draft" if at.event["previous"] != "draft" else "archived"
+
+
+@tampering("message on another subject", lambda evidence: range(len(_ledger(evidence))))
+def _(evidence: Evidence, at: int, _: random.Random) -> Evidence:
+    ledger = _ledger(evidence)
+    ledger[at] = ledger[at]._replace(subject="qd.ledger.another")
+    return evidence._replace(ledger=ledger)
+
+
+def _spawned(evidence: Evidence) -> list[tuple[int, int]]:
+    return [(j, at) for j, journal in enumerate(evidence.journals or ()) for at, line in enumerate(journal.lines) if line.type == "spawning"]
+
+
+@tampering("spawned twice by its journal", _spawned)
+def _(evidence: Evidence, at: tuple[int, int], _: random.Random) -> Evidence:
+    journals = list(evidence.journals or ())
+    journal = journals[at[0]]
+    journals[at[0]] = journal._replace(lines=(*journal.lines, journal.lines[at[1]]))
+    return evidence._replace(journals=journals)
+
+
+@tampering("answers came late", lambda evidence: [0] if any(call.done_at_s for call in evidence.calls or ()) else [])
+def _(evidence: Evidence, _at: int, _: random.Random) -> Evidence:
+    return evidence._replace(calls=[replace(call, done_at_s=call.done_at_s + 7200.0) if call.done_at_s else call for call in evidence.calls or ()])
+
+
 @tampering("process left", _once)
 def _(evidence: Evidence, _at: int, rng: random.Random) -> Evidence:
     return evidence._replace(survivors=[Survivor(rng.randint(2, 9999), "sh", state="zombie")])

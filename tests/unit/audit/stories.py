@@ -20,6 +20,7 @@ def story(seed: int, *, steps: int = 120, projects: int = 2) -> Chronicle:
     """Return a chronicle of some launches with everything that may happen to them, come to rest."""
     chronicle = Chronicle(seed, projects=projects)
     for project in chronicle.projects:
+        chronicle.ask(c.TicketAdd(project, "mend it"))
         launch(chronicle, project)
     for _ in range(steps):
         chronicle.rng.choices(STEPS, WEIGHTS)[0](chronicle)
@@ -33,7 +34,8 @@ def story(seed: int, *, steps: int = 120, projects: int = 2) -> Chronicle:
 def launch(w: Chronicle, project: str | None = None) -> None:
     project = project or w.rng.choice(w.projects)
     feature = f"feature {len(w.calls)}-{w.rng.randint(0, 10**6)}"
-    w.ask(c.Launch(f"{project}-d1", w.rng.choice([*NODES, "auto"]), feature, overrides=w.rng.choice(OVERRIDES)))
+    tickets = tuple(ticket.id for ticket in w.state(project).tickets.values() if w.rng.random() < 0.3)
+    w.ask(c.Launch(f"{project}-d1", w.rng.choice([*NODES, "auto"]), feature, tickets=tickets, overrides=w.rng.choice(OVERRIDES)))
 
 
 def dispatch(w: Chronicle) -> None:
