@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from bench import growth_ledger, work
+from bus.bootstrap import Sync
 from bus.connection import Stored
 from bus_schemas import codec, subjects
 from bus_schemas import commands as c
@@ -27,6 +31,7 @@ from controller.draft import Context
 from controller.index import Index
 from controller.ledger import Ledger
 from controller.project import Aggregate, settled
+from controller.queries import Queries
 from controller.shelf import Unusable
 from tests.unit.controller.restored import in_memory, whole_states
 from tests.unit.controller.test_properties import CasLog, Decider, item_of, random_history
@@ -252,3 +257,56 @@ def test_what_has_left_the_memory_is_not_brought_back_by_a_batch_that_was_under_
 
     assert kept == (0, 0)
     assert states["shop"] == plain.states["shop"]
+
+
+async def half_written(twins: Twins) -> None:
+    """Sixty orchestrations that ended, with three actions each: those of the first half have left the memory."""
+    template = growth_ledger.Template()
+    for project, decision in template.head:
+        twins.feed(codec.decode_ledger(growth_ledger.message(project, codec.ZERO_HASH, 1, codec.encode(decision))))
+    for number in range(1, 61):
+        decisions = next(growth_ledger.messages(template, number, number, 3 * number - 1))
+        twins.feed(codec.decode_ledger(growth_ledger.message(work.PROJECT, codec.ZERO_HASH, 1, decisions)))
+        if number == 30:
+            await twins.indexed.write_index()
+    assert in_memory(twins.indexed) == (30, 90)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100])
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("orchestrations", {}),
+        ("orchestrations", {"project": "bench"}),
+        ("orchestrations", {"project": "bench", "status": "failed"}),
+        ("orchestrations", {"status": "complete"}),
+        ("actions", {}),
+        ("actions", {"project": "bench", "status": "refused"}),
+        ("actions", {"status": "failed"}),
+        ("actions", {"orchestration": "bench-o30"}),
+        ("actions", {"orchestration": "bench-o31"}),
+        ("actions", {"since": "2026-01-01T00:00:02.5Z"}),
+    ],
+)
+def test_a_list_over_memory_and_file_has_the_pages_of_a_list_over_memory_alone(half: Twins, name: str, params: dict[str, Any], limit: int) -> None:
+    def pages(ledger: Ledger) -> list[str]:
+        answers = Queries(ledger, None, "one", Sync.ALWAYS, None)  # type: ignore[arg-type]
+        found: list[str] = []
+        after = None
+        while True:
+            page = getattr(answers, f"_{name}")({**params, "limit": limit, **({} if after is None else {"after": after})})
+            found += [getattr(item, "id", None) or item.action for item in page["items"]]
+            after = page["next"]
+            if after is None:
+                return found
+
+    assert pages(half.indexed) == pages(half.plain)
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    twins = Twins(tmp_path_factory.mktemp("half"))
+    anyio.run(half_written, twins)
+    yield twins
+    assert twins.indexed.index is not None
+    twins.indexed.index.close()
