@@ -77,6 +77,7 @@ class Ledger:
         self.keys = KeyIndex(None if index is None else index.find_key)
         self.position_seq = self.whole_seq = 0
         self._beyond: set[int] = set()
+        self._in_flight: set[str] = set()
         self.stopped: dict[str, str] = {}
         self.on_foreign: Callable[[LedgerMessage], None] | None = None
         """Told each message that another controller appended while this one is active."""
@@ -299,12 +300,11 @@ class Ledger:
         Raises Conflict after folding what came in between (decide again); waits as long as the outcome is unknown.
         """
         head = self.head(project)
-        batch = host.unique()
         frame = _Frame(
             v=codec.VERSION,
             type="ledger-message",
             project=project,
-            batch=batch,
+            batch=host.unique(),
             by=self._owner,
             prev=head.sha256,
             plane_seq=plane_seq,
@@ -313,6 +313,14 @@ class Ledger:
         )
         data = codec.encode(frame)
         assert len(data) <= subjects.LEDGER_BYTES_MAX, f"a decision of {len(data)} bytes: what it is made of must be bounded"
+        self._in_flight.add(project)
+        try:
+            return await self._append(frame, data, head, decisions, after)
+        finally:
+            self._in_flight.discard(project)
+
+    async def _append(self, frame: _Frame, data: bytes, head: Head, decisions: Sequence[Decision], after: Aggregate) -> LedgerMessage:
+        project, batch = frame.project, frame.batch
         while True:
             try:
                 ack = await self._bus.append(subjects.ledger(project), data, expect_last=head.seq)
@@ -335,13 +343,24 @@ class Ledger:
                 project=project,
                 batch=batch,
                 by=self._owner,
-                prev=head.sha256,
+                prev=frame.prev,
                 plane_seq=frame.plane_seq,
                 core=frame.core,
                 decisions=tuple(decisions),
             )
             self._take(settled(after, message, ack.seq), message, ack.seq, codec.body_sha256(data))
             return message
+
+    async def first_unknown(self) -> int | None:
+        """Return the first stored message that is neither folded nor perhaps our own; None: there is none. Raises Unavailable, ApiFailure."""
+        last_seq = (await stream_state(self._bus, subjects.LEDGER)).last_seq
+        if last_seq <= self.whole_seq or self._is_alarmed:
+            return None
+        stored = await self._bus.next_after(subjects.LEDGER, "qd.ledger.*", self.whole_seq)
+        project = "" if stored is None else stored.subject.rpartition(".")[2]
+        if stored is None or stored.seq <= self.head(project).seq or project in self._in_flight or project in self.stopped:
+            return None
+        return stored.seq
 
     async def was_behind(self, project: str) -> bool:
         """Return whether the ledger of a project had messages that were not folded; they are now. Raises Unavailable."""

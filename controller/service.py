@@ -52,6 +52,8 @@ PULL_AHEAD = 512
 LANE_LENGTH_MAX = 1024
 RETRY_S = 0.2
 FOLLOW_EVERY_S = 0.5
+BEHIND_EVERY_S = 1.0
+"""Twice in a row the same message must be unknown, so that one which is just being folded is not taken for another's."""
 
 
 async def serve(config: ControllerConfig, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -166,6 +168,7 @@ class Controller:
             tasks.start_soon(self._keep_memory_streams)
             tasks.start_soon(self._record_heads)
             tasks.start_soon(self._watch.run)
+            tasks.start_soon(self._end_when_behind, tasks.cancel_scope)
             tasks.start_soon(self._pull, subjects.CTL, self._on_command)
             tasks.start_soon(self._pull, subjects.REP, self._on_report)
             tasks.start_soon(self._pull, subjects.CMD, self._on_command)
@@ -179,6 +182,26 @@ class Controller:
                     self.ledger.index.stop_deciding()
                 with anyio.CancelScope(shield=True):
                     await self._ownership.release()
+
+    async def _end_when_behind(self, active: anyio.CancelScope) -> None:
+        """End the active part when another controller appended what this one does not know: it begins again with all of it.
+
+        A controller that was stopped may still store a decision after it was replaced. Nobody would act on it before something else
+        is decided in its project; a compare-and-set that is lost there is the quicker way to hear of it.
+        """
+        before: int | None = None
+        while True:
+            await anyio.sleep(BEHIND_EVERY_S)
+            try:
+                unknown = await self.ledger.first_unknown()
+            except (Unavailable, ApiFailure) as error:
+                log.debug("cannot look for what others appended: %s", error)
+                continue
+            if unknown is not None and unknown == before:
+                log.warning("another controller appended message %d; beginning again from the ledger", unknown)
+                active.cancel()
+                return
+            before = unknown
 
     async def _record_heads(self) -> None:
         """Have what changed of the heads recorded, now and once a minute."""
