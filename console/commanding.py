@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
+from bus_schemas.commands import Launch
 from bus_schemas.decisions import Receipt
 from bus_schemas.ids import BadId, idempotency_key
 from bus_schemas.reasons import Reason
-from console import forms
+from console import forms, launching
 from console.backend import Backend, Problem
 from console.equivalent import command_line
 
@@ -35,6 +36,8 @@ async def perform(backend: Backend, kind: str, request: Request) -> Outcome:
     """
     form = await forms.read(request)
     command = forms.command_of(kind, form)
+    if isinstance(command, Launch):
+        command = launching.pruned(command)
     reason = form.one("reason").strip() or None
     try:
         key = idempotency_key(f"{form.one('key')}.{_who(request)}") if form.one("key") else idempotency_key("")

@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from bus_schemas import commands as c
+from bus_schemas.policy import Role
 
 _STDIN = "-"
 
@@ -70,7 +71,12 @@ def _launch(command: c.Launch) -> list[str]:
     for ticket in command.tickets:
         words += ["--ticket", ticket]
     words += ["--preset", command.preset] if command.policy is None else ["--policy", _STDIN]
-    for assignment in _assignments(command.overrides):
+    overrides = dict(command.overrides)
+    models = overrides.get("model", {})
+    if set(models) == {role.value for role in Role} and len(set(models.values())) == 1:
+        words += ["--model", str(models[Role.PLANNER.value])]
+        del overrides["model"]
+    for assignment in _assignments(overrides):
         words += ["--set", assignment]
     words += ["--branch", command.branch] if command.branch is not None else []
     for name, value in command.labels.items():

@@ -98,7 +98,7 @@ def _put(body: dict[str, Any], field: str, path: str, text: str) -> None:
     section, _, name = path.partition(".")
     place = body.setdefault(field, {}).setdefault(section, {})
     if name == "human_gates":
-        place.setdefault(name, []).extend([text] if text else [])
+        place[name] = [*place.get(name, []), *([text] if text else [])]
     else:
         place[name] = _policy_value(section, name, text)
 

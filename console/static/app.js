@@ -119,6 +119,46 @@
     if (name === "palette") { $("#palette-input").value = ""; fill(); $("#palette-input").focus(); }
   }
 
+  // ── the launch form: presets fill the same fields that can be edited; what differs is marked ──
+  document.addEventListener("change", (event) => {
+    if (event.target.dataset.submits !== undefined) event.target.form.requestSubmit();
+    if (event.target.dataset.preset) preset(event.target.dataset.preset);
+    if (event.target.dataset.setsModels !== undefined && event.target.value) {
+      $$('[data-field^="model."][data-kind="text"] input').forEach((input) => { input.value = event.target.value; });
+      filled();
+    }
+    if (event.target.closest("#policy")) marks();
+  });
+  function inputs(field) { return $$("input:not([type=hidden]), select", field); }
+  function value(field) {
+    const found = inputs(field);
+    if (field.dataset.kind === "gates") return JSON.stringify(found.filter((box) => box.checked).map((box) => box.value));
+    if (field.dataset.kind === "switch") return JSON.stringify(found[0].checked);
+    return found[0].value.replace(/\s/g, "");
+  }
+  function asText(kind, json) {
+    const wanted = JSON.parse(json);
+    if (kind === "gates" || kind === "switch") return JSON.stringify(wanted);
+    return wanted === null ? "" : Array.isArray(wanted) ? wanted.join(",") : String(wanted);
+  }
+  function preset(name) {
+    $$("[data-field]").forEach((field) => {
+      const wanted = JSON.parse(field.dataset[name]);
+      inputs(field).forEach((input) => {
+        if (field.dataset.kind === "gates") input.checked = wanted.includes(input.value);
+        else if (field.dataset.kind === "switch") input.checked = wanted;
+        else input.value = wanted === null ? "" : Array.isArray(wanted) ? wanted.join(", ") : wanted;
+      });
+    });
+    filled();
+  }
+  function filled() { marks(); const form = $("#launch"); if (form) form.dispatchEvent(new Event("policy-filled", { bubbles: true })); }
+  function marks() {
+    const chosen = $("[data-preset]:checked");
+    if (chosen) $$("[data-field]").forEach((field) => field.classList.toggle("changed", value(field) !== asText(field.dataset.kind, field.dataset[chosen.dataset.preset])));
+  }
+  marks();
+
   // ── palette ──
   const pages = [["Runs", "/"], ["Launch", "/launch"], ["Inbox", "/inbox"], ["Nodes", "/nodes"], ["Audit", "/audit"], ["Metrics", "/metrics"], ["Catalogue", "/catalogue"], ["Flags", "/flags"]];
   let chosen = 0;
