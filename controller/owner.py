@@ -13,7 +13,7 @@ from msgspec import Struct, json
 
 from bus import host
 from bus.connection import Bus
-from bus.errors import Conflict, Unavailable
+from bus.errors import Conflict, Rejected, Unavailable
 from bus.failpoint import failpoint
 from bus_schemas import codec
 from bus_schemas.subjects import LEASE_BUCKET, LEASE_KEY
@@ -58,7 +58,7 @@ class Ownership:
                     self._seq = (await self._bus.append(SUBJECT, self._body(self._owner), expect_last=seq)).seq
                     failpoint("controller.lease-taken")
                     return
-            except (Conflict, Unavailable):
+            except (Conflict, Unavailable, Rejected):
                 pass
             await anyio.sleep(LOOK_EVERY_S)
 
@@ -75,7 +75,7 @@ class Ownership:
                 if not await self._is_ours():
                     return
                 renewed_at = host.monotonic_s()
-            except Unavailable:
+            except (Unavailable, Rejected):  # a store at its limit says no; there may be room again before the lease is over
                 continue
 
     async def _is_ours(self) -> bool:
@@ -93,5 +93,5 @@ class Ownership:
         """Give the lease back, so that a standby need not wait for it."""
         try:
             await self._bus.append(SUBJECT, self._body(""), expect_last=self._seq, timeout_s=RENEW_EVERY_S)
-        except (Conflict, Unavailable):
+        except (Conflict, Unavailable, Rejected):
             return

@@ -17,6 +17,7 @@ import anyio
 import msgspec
 
 from bus import failpoint
+from bus_schemas import subjects
 from tests.chaos.driver_watch import Watch
 from tests.chaos.proxy import HALF_OPEN, PARTITION, Flow, Weather
 from tests.chaos.rig import FAKETIME, TWIN_SUFFIX, Component, Rig, Role
@@ -122,6 +123,17 @@ async def broker_stall(ground: Ground, _: Component | None) -> Healed:
     """SIGSTOP of nats-server: every connection is silent at once."""
     await ground.rig.stall_bus(ground.dice.uniform(0.3, 8))
     return Healed("broker-stall", time.monotonic())
+
+
+async def bus_full(ground: Ground, _: Component | None) -> Healed:
+    """A stream is at its limit for a while: it refuses every write, and needs no restart when there is room."""
+    bus, stream = ground.rig.bus, ground.dice.choice((subjects.LEDGER, subjects.CMD, subjects.REP, subjects.WORK))
+    info = await bus.api(f"STREAM.INFO.{stream}")
+    await bus.api(f"STREAM.UPDATE.{stream}", {**info["config"], "max_bytes": info["state"]["bytes"] + 1})
+    ground.rig.note("bus-full", target=stream)
+    await anyio.sleep(ground.dice.uniform(0.5, 5))
+    await bus.api(f"STREAM.UPDATE.{stream}", info["config"])
+    return Healed("bus-full", time.monotonic())
 
 
 async def twin(ground: Ground, _: Component | None) -> Healed:
@@ -289,6 +301,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("stall", 3, ALL_ROLES, stall),
     Kind("broker-kill", 2, (), broker_kill, on_bus=True),
     Kind("broker-stall", 1, (), broker_stall, on_bus=True),
+    Kind("bus-full", 1, (), bus_full, on_bus=True),
     Kind("partition", 3, ALL_ROLES, weather(lambda _: PARTITION, 0.5, 12)),
     Kind("silent-up", 1, ALL_ROLES, weather(lambda _: Weather(up=Flow.HOLD), 0.5, 8)),
     Kind("silent-down", 1, ALL_ROLES, weather(lambda _: Weather(down=Flow.HOLD), 0.5, 8)),

@@ -24,6 +24,7 @@ from tests.integration.ring import ring
 from tests.integration.test_node_agent_processes import prepared, printed
 
 pytestmark = pytest.mark.anyio
+LEASE = f"KV_{subjects.LEASE_BUCKET}"
 needs_a_disk = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 
 
@@ -67,6 +68,18 @@ async def test_a_queue_of_commands_at_its_limit_refuses_and_control_still_passes
         assert refused.reason_code == "validation_entity_not_found"
         await bound(made.bus, subjects.CMD, 1024**3)
         assert (await made.do(c.TicketAdd("shop", "no room"), "key")).ticket == "shop-t1"
+
+
+async def test_a_controller_whose_lease_takes_no_write_stands_by_and_comes_back(tmp_path: Path) -> None:
+    async with ring(tmp_path) as made:
+        await made.catalogue()
+        before = (await made.bus.api(f"STREAM.INFO.{LEASE}"))["config"]["max_bytes"]
+        await bound(made.bus, LEASE, 1)
+        with anyio.fail_after(15):
+            while (await made.bus.api("CONSUMER.INFO.CMD.controller"))["num_waiting"]:  # while it is active, it asks for commands
+                await anyio.sleep(0.1)
+        await bound(made.bus, LEASE, before)
+        assert (await made.do(c.TicketAdd("shop", "afterwards"))).status == "completed"
 
 
 @needs_a_disk
