@@ -389,8 +389,8 @@ def _play(schedule: Schedule, folder: Path, verbose: Callable[[str], None] | Non
 
 
 def _of_the_dead(context: dict[str, Any]) -> bool:
-    """Return whether this is what a killed process says: its task was killed, or found its host's connection closed."""
-    return isinstance(_root(context.get("exception")), Killed | errors.ConnectionClosedError)
+    """Return whether this is what a killed process says: its task was killed or cancelled, or found its connection closed."""
+    return isinstance(_root(context.get("exception")), Killed | errors.ConnectionClosedError | asyncio.CancelledError)
 
 
 def _said(context: dict[str, Any]) -> str:
