@@ -119,6 +119,8 @@ async def show_heads(*, ctx: Ctx) -> None:
 
 async def _of_ledger(ctx: Ctx, noted: Notes, chain_only: bool) -> Audit:
     """Return the audit of the ledger on the bus."""
+    from bus.reader import stream_state
+    from bus_schemas.subjects import LEDGER
     from cli.audit import live, report
     from cli.audit.chain import Chain, Notes
     from cli.audit.history import History
@@ -126,6 +128,7 @@ async def _of_ledger(ctx: Ctx, noted: Notes, chain_only: bool) -> Audit:
     from cli.audit.verdict import Violation
 
     bus = await ctx.bus()
+    await _reading(bus, stream_state(bus, LEDGER))  # first: an identity that may not read it hears so at once
     notes = noted
     services: list[report.Check] = []
     violations: list[Violation] = []

@@ -32,6 +32,7 @@ from bus_schemas.subjects import LEDGER
 from cli.audit.reading import ReadExport
 from controller.config import ControllerConfig
 from controller.service import serve as controller
+from tests.integration.bus_world import built
 from tests.integration.ring import ring
 from timeline.config import TimelineConfig
 from timeline.service import serve as timeline
@@ -430,3 +431,16 @@ async def test_an_older_copy_of_the_store_is_a_lost_tail_to_the_timeline_and_to_
         assert done.names("heads", f"qd.ledger.shop message {head[0]}", "its tail was lost")
         assert done.names("heads", f"message {last}", "noted.json has read up to")
         assert done.names("timeline", "shop", "was rewound")
+
+
+async def test_an_operator_may_not_read_the_raw_ledger_and_is_told_whose_key_may(tmp_path: Path) -> None:
+    async with built(tmp_path) as world:
+        here = ("--server", world.server.url, "--principal", "ana", "--creds", str(world.seeds["ana"]))
+        for arguments in (("verify",), ("export", str(tmp_path / "stolen"))):
+            done = await qd(tmp_path, None, *here, "audit", *arguments)
+            assert (done.code, "key of a service" in done.err) == (4, True), done
+        assert not list(tmp_path.glob("*stolen*"))
+        service = ("--server", world.server.url, "--principal", "controller", "--creds", str(world.seeds["controller"]))
+        done = await qd(tmp_path, None, *service, "audit", "verify", "--chain-only", "-o", "json")
+        assert done.code == UNSOUND  # of that world's ledger, which is one message that is no decision
+        assert done.names("chain", "qd.ledger.shop message 1", "does not decode")
