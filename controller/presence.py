@@ -1,7 +1,7 @@
 """Which nodes are there: their newest beats.
 
 Owns the reading of the BEAT stream. Online is computed, never stored; time in which we were not connected does not count
-against a node.
+against a node, and neither does a wrong clock of ours: how old a beat is, is told by the bus alone.
 """
 
 from __future__ import annotations
@@ -9,15 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import datetime
+from typing import NamedTuple
 
 import anyio
+import msgspec
 
 from bus import host
-from bus.connection import Bus, Stored
+from bus.connection import ApiFailure, Bus, Stored
+from bus.errors import Unavailable
 from bus.reader import Reader
 from bus_schemas import codec, ids, subjects
 from bus_schemas.entities import NODE_OFFLINE_AFTER_S
 from bus_schemas.reports import Beat
+
+RETRY_S = 0.2
+
+
+class _Backlog(NamedTuple):
+    """The beats that were stored before we began to read: up to which sequence, and what time it was on the bus."""
+
+    last_seq: int
+    bus_time: datetime
 
 
 class Presence:
@@ -50,12 +62,21 @@ class Presence:
         """Take in beats for ever; `on_beat` is told each of them."""
         while True:
             with anyio.CancelScope() as self._reading:
+                backlog = await self._backlog()
                 async with aclosing(Reader(self._bus, subjects.BEAT, ("qd.beat.*",), 1).batches()) as batches:
                     async for batch in batches:
                         for stored in batch:
-                            self._take(stored, on_beat)
+                            self._take(stored, backlog, on_beat)
 
-    def _take(self, stored: Stored, on_beat: Callable[[Beat], None]) -> None:
+    async def _backlog(self) -> _Backlog:
+        while True:
+            try:
+                info = await self._bus.api(f"STREAM.INFO.{subjects.BEAT}")
+                return _Backlog(info["state"]["last_seq"], msgspec.convert(info["ts"], datetime))
+            except (Unavailable, ApiFailure):
+                await anyio.sleep(RETRY_S)
+
+    def _take(self, stored: Stored, backlog: _Backlog, on_beat: Callable[[Beat], None]) -> None:
         try:
             beat = codec.decode_beat(stored.data)
             ids.node_id(beat.node)
@@ -63,7 +84,7 @@ class Presence:
             return  # a beat is only a sign of life; the next one comes in two seconds
         if stored.subject != subjects.beat(beat.node):
             return
-        age_s = max(0.0, (host.now() - stored.stored_at).total_seconds())
+        age_s = max(0.0, (backlog.bus_time - stored.stored_at).total_seconds()) if stored.seq <= backlog.last_seq else 0.0
         self._seen[beat.node] = host.monotonic_s() - age_s
         self.seen_at[beat.node] = stored.stored_at
         self.beats[beat.node] = beat
