@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,27 @@ def mutmut(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "mutmut", *arguments], cwd=folder, capture_output=True, text=True, check=False)
 
 
-def quick(folder: Path, chosen: set[str]) -> int:
-    """Let the kept histories kill what they can, without pytest."""
+def tried(folder: Path, chosen: list[str], processes: int) -> dict[str, int]:
+    """Try the mutants with the selection of tests, in several processes; return mutmut's code for what became of each."""
     tree = folder / "mutants"
-    command = [sys.executable, "-m", "tests.mutation.quick"]
-    environment = {**os.environ, "PYTHONPATH": str(tree)}
-    return subprocess.run(command, cwd=tree, env=environment, input="\n".join(chosen), text=True, check=False).returncode
+    settings = tomllib.loads((folder / "pyproject.toml").read_text())["tool"]["mutmut"]
+    wishes = folder / "wishes"
+    wishes.write_text("\n".join(chosen))
+    command = [sys.executable, "-m", "pytest", "-p", "tests.mutation.trial", *settings["pytest_add_cli_args"]]
+    command += settings["pytest_add_cli_args_test_selection"]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "QD_MUTANTS": str(wishes)}
+    running = [
+        subprocess.Popen(command, cwd=tree, env={**environment, "QD_MUTANTS_PART": f"{part}/{processes}"}, stdout=subprocess.PIPE, text=True)
+        for part in range(processes)
+    ]
+    said = [process.communicate()[0] for process in running]
+    found: dict[str, int] = {}
+    for part, text in enumerate(said):
+        path = folder / f"wishes.{part}"
+        if not path.is_file():
+            raise SystemExit(f"the trial did not end well:\n{text[-4000:]}")
+        found |= {mutant: int(code) for mutant, code in (line.split() for line in path.read_text().splitlines())}
+    return found
 
 
 def exit_codes(folder: Path) -> dict[str, int | None]:
@@ -79,7 +95,7 @@ def figures(counts: Counter[str]) -> dict[str, Any]:
     return {"mutants": sum(counts.values()), **{name: counts[name] for name in names}, "score": round(score_of(counts), 4)}
 
 
-def judge(folder: Path, codes: dict[str, int | None]) -> tuple[dict[str, Counter[str]], list[dict[str, str]]]:
+def judge(folder: Path, codes: dict[str, int]) -> tuple[dict[str, Counter[str]], list[dict[str, str]]]:
     """Return the counts by module, and what survived and can be told."""
     equivalents = known()
     counts: dict[str, Counter[str]] = defaultdict(Counter)
@@ -101,7 +117,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sample", type=int, help="so many mutants instead of all, chosen by --seed")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--children", type=int, default=1, help="processes at a time")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="mutants whose names start so, such as controller.progress")
     parser.add_argument("--survivors", type=Path, help="a file to write what survived to, as JSON lines")
     arguments = parser.parse_args()
@@ -115,15 +131,8 @@ def main() -> int:
             print(done.stdout[-4000:], done.stderr[-4000:], file=sys.stderr)
             return 2
         size = len(names) if arguments.sample is None else min(arguments.sample, len(names))
-        chosen = set(random.Random(arguments.seed).sample(names, size))
-        if quick(folder, chosen) != 0:
-            return 2
-        left = sorted(mutant for mutant, code in exit_codes(folder).items() if code is None and mutant in chosen)
-        print(f"{size} mutants; the histories killed {size - len(left)} in {time.monotonic() - started:.0f} s", file=sys.stderr)
-        if left:
-            mutmut(folder, "run", "--max-children", str(arguments.children), *left)
-        codes = {mutant: code for mutant, code in exit_codes(folder).items() if mutant in chosen}
-        by_module, survivors = judge(folder, codes)
+        chosen = random.Random(arguments.seed).sample(names, size)
+        by_module, survivors = judge(folder, tried(folder, chosen, arguments.processes))
     if arguments.survivors is not None:
         arguments.survivors.write_text("".join(json.dumps(survivor, ensure_ascii=False) + "\n" for survivor in survivors))
     total = sum(by_module.values(), Counter[str]())
