@@ -120,7 +120,11 @@ class Console:
                 error = {"code": problem.code, "message": problem.message, "hint": problem.hint}
                 return JSONResponse({"error": error, "receipt": receipt, "idempotency_key": problem.key or None}, problem.status)
             told: dict[str, Any] = {"problem": problem, "receipt": problem.receipt, "equivalent": "", "diff": None}
-            html = self.templates.get_template("outcome.html").render(told)
+            if problem.conflict is not None:
+                told, template = {"conflict": problem.conflict}, "policy_conflict.html"
+            else:
+                template = "outcome.html"
+            html = self.templates.get_template(template).render(told)
             return HTMLResponse(html, status_code=problem.status)
         if wants_json:
             return JSONResponse({"schema": "qd.receipt/1", **_receipt(outcome.receipt), "equivalent": outcome.equivalent})

@@ -46,6 +46,8 @@ class Problem(Exception):
         """Keep what is shown."""
         super().__init__(message)
         self.code, self.message, self.receipt, self.key = code, message, receipt, key
+        self.conflict: Any = None
+        """What a change that came too late stands against, for a page that can show it."""
         known = {reason.value: explanation for reason, explanation in EXPLANATIONS.items()}.get(code)
         self.hint = hint or ("" if known is None else known.next_step)
 

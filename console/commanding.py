@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from bus_schemas.commands import Launch
+from bus_schemas.commands import Launch, PolicySet
 from bus_schemas.decisions import Receipt
 from bus_schemas.ids import BadId, idempotency_key
 from bus_schemas.reasons import Reason
 from console import forms, launching
 from console.backend import Backend, Problem
 from console.equivalent import command_line
+from console.pages import policy
 
 
 class Outcome(NamedTuple):
@@ -38,11 +39,18 @@ async def perform(backend: Backend, kind: str, request: Request) -> Outcome:
     command = forms.command_of(kind, form)
     if isinstance(command, Launch):
         command = launching.pruned(command)
+    elif isinstance(command, PolicySet):
+        command = await policy.pruned(backend, command)
     reason = form.one("reason").strip() or None
     try:
         key = idempotency_key(f"{form.one('key')}.{_who(request)}") if form.one("key") else idempotency_key("")
     except BadId as error:
         raise Problem(Reason.INVALID_PAYLOAD, f"the form has no usable key: {error}") from error
     is_preview = form.one("dry_run") in ("true", "on", "1")
-    receipt = await backend.submit(command, key, reason=reason, dry_run=is_preview)
+    try:
+        receipt = await backend.submit(command, key, reason=reason, dry_run=is_preview)
+    except Problem as problem:
+        if problem.code == Reason.REVISION_CONFLICT and isinstance(command, PolicySet):
+            problem.conflict = await policy.conflict(backend, command)
+        raise
     return Outcome(receipt, command_line(command, reason=reason), is_preview)

@@ -72,7 +72,8 @@ def command_of(kind: str, form: Form) -> Command:
         if path is not None and path[1] in known:
             _put(body, path[1], path[2], value)
         elif name in _LISTS:
-            body.setdefault(name, []).extend(_list(name, value))
+            if name != "blocks" or value.strip():  # left empty it is the contract's default
+                body.setdefault(name, []).extend(_list(name, value))
         elif value or name in _EMPTY_IS_TEXT or name not in known:
             body[name] = _value(name, value)
     try:

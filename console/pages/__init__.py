@@ -5,14 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from console.page import Page
-from console.pages import catalogue, flags, inbox, launch, nodes, orchestration, runs
+from console.pages import catalogue, flags, inbox, launch, nodes, orchestration, plan, policy, runs
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from console.app import Console
 
-PAGES: tuple[Page, ...] = (*runs.PAGES, *orchestration.PAGES, *inbox.PAGES, *nodes.PAGES, *launch.PAGES, *catalogue.PAGES, *flags.PAGES)
+PAGES: tuple[Page, ...] = (
+    *runs.PAGES,
+    *orchestration.PAGES,
+    *policy.PAGES,
+    *plan.PAGES,
+    *inbox.PAGES,
+    *nodes.PAGES,
+    *launch.PAGES,
+    *catalogue.PAGES,
+    *flags.PAGES,
+)
 
 
 def extra_routes(console: Console) -> list[BaseRoute]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bus import host
 from console.page import Context, Page, Visit
 
-TABS = (("plan", "Plan"), ("why", "Why"))
+TABS = (("plan", "Plan"), ("policy", "Policy"), ("why", "Why"))
 
 
 async def head(visit: Visit) -> Context:

@@ -127,7 +127,7 @@
       $$('[data-field^="model."][data-kind="text"] input').forEach((input) => { input.value = event.target.value; });
       filled();
     }
-    if (event.target.closest("#policy")) marks();
+    if (event.target.closest("#policy, #policy-form")) marks();
   });
   function inputs(field) { return $$("input:not([type=hidden]), select", field); }
   function value(field) {
@@ -142,22 +142,36 @@
     return wanted === null ? "" : Array.isArray(wanted) ? wanted.join(",") : String(wanted);
   }
   function preset(name) {
-    $$("[data-field]").forEach((field) => {
-      const wanted = JSON.parse(field.dataset[name]);
-      inputs(field).forEach((input) => {
-        if (field.dataset.kind === "gates") input.checked = wanted.includes(input.value);
-        else if (field.dataset.kind === "switch") input.checked = wanted;
-        else input.value = wanted === null ? "" : Array.isArray(wanted) ? wanted.join(", ") : wanted;
-      });
-    });
+    $$("[data-field]").forEach((field) => put(field, JSON.parse(field.dataset[name])));
     filled();
+  }
+  function put(field, wanted) {
+    inputs(field).forEach((input) => {
+      if (field.dataset.kind === "gates") input.checked = wanted.includes(input.value);
+      else if (field.dataset.kind === "switch") input.checked = wanted;
+      else input.value = wanted === null ? "" : Array.isArray(wanted) ? wanted.join(", ") : wanted;
+    });
   }
   function filled() { marks(); const form = $("#launch"); if (form) form.dispatchEvent(new Event("policy-filled", { bubbles: true })); }
   function marks() {
     const chosen = $("[data-preset]:checked");
-    if (chosen) $$("[data-field]").forEach((field) => field.classList.toggle("changed", value(field) !== asText(field.dataset.kind, field.dataset[chosen.dataset.preset])));
+    $$("[data-field]").forEach((field) => {
+      const before = chosen ? field.dataset[chosen.dataset.preset] : field.dataset.shown;
+      field.classList.toggle("changed", value(field) !== asText(field.dataset.kind, before));
+    });
   }
   marks();
+
+  // a conflict is taken over field by field: what they changed and you did not comes in, what you changed stays yours
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-takes-revision]");
+    if (!button) return;
+    const theirs = JSON.parse(button.dataset.theirs);
+    $$("[data-field]").forEach((field) => { if (field.dataset.field in theirs) put(field, theirs[field.dataset.field]); });
+    $("#target-revision").value = button.dataset.takesRevision;
+    $("#seen-revision").textContent = button.dataset.takesRevision;
+    $("#policy-form").requestSubmit();
+  });
 
   // ── palette ──
   const pages = [["Runs", "/"], ["Launch", "/launch"], ["Inbox", "/inbox"], ["Nodes", "/nodes"], ["Audit", "/audit"], ["Metrics", "/metrics"], ["Catalogue", "/catalogue"], ["Flags", "/flags"]];
