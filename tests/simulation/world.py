@@ -48,6 +48,7 @@ from tests.simulation.link import Network
 from tests.simulation.loop import Deadlock, Runaway, SimLoop, simulate
 from tests.simulation.machine import OUTSIDE, Machine, Witnessed
 from tests.simulation.schedule import MARKERS, PROJECT, NodeSpec, Op, Schedule
+from tests.simulation.verified import verdict_of
 
 RESTART_S = 0.5
 PRELUDE_S = 60.0
@@ -371,7 +372,7 @@ def _play(schedule: Schedule, folder: Path, verbose: Callable[[str], None] | Non
     except (Deadlock, Runaway) as error:
         broken.append(Violation("stuck", str(error)))
     world = worlds[0]
-    found = [*broken, *world.crashes, *(violations(evidence[0]) if evidence else [])]
+    found = [*broken, *world.crashes, *(_judged(evidence[0], schedule) if evidence else [])]
     found += [Violation("uncaught", _said(context)) for context in world.loop.failures if not _of_the_dead(context)]
     return Result(
         seed=schedule.seed,
@@ -386,6 +387,10 @@ def _play(schedule: Schedule, folder: Path, verbose: Callable[[str], None] | Non
         calls=len(world.calls),
         dump=world.dump() if found else "",
     )
+
+
+def _judged(evidence: Evidence, schedule: Schedule) -> list[Violation]:
+    return [*violations(evidence), *verdict_of(evidence, {spec.process: spec.node for spec in schedule.nodes})]
 
 
 def _of_the_dead(context: dict[str, Any]) -> bool:
