@@ -206,7 +206,9 @@ class Controller:
     async def _record_heads(self) -> None:
         """Have what changed of the heads recorded, now and once a minute."""
         while True:
-            for _ in range(heads.pages(self.ledger.plane.heads, self.ledger.heads)):
+            # a registry that is stopped decides nothing, and what waits for it would hold up everybody in the end
+            count = 0 if self.ledger.is_stopped(PLANE) else heads.pages(self.ledger.plane.heads, self.ledger.heads)
+            for _ in range(count):
                 self._lane(PLANE).put(HeadsItem())
             await anyio.sleep(heads.EVERY_S)
 
