@@ -163,7 +163,7 @@ def principals_of_clients(case: Case) -> Iterator[Finding]:
     for call in case.calls:
         if call.principal is not None:
             by[call.call_id] = call.principal
-        if call.receipt is not None and call.receipt.requested_by:
+        if call.receipt is not None and call.receipt.requested_by and not call.dry_run:  # a preview has no action of its own
             judged = case.actions.get(call.receipt.action)
             if judged is not None and type(judged.deed.cause) is CommandCause and judged.deed.cause.by != call.receipt.requested_by:
                 told = call.receipt.requested_by
