@@ -29,7 +29,8 @@ from bus_schemas.entities import FLAGS_ON_AT_FIRST, Node, Project
 from bus_schemas.ids import PLANE, NodeId, ProjectId
 from bus_schemas.reports import Report
 from cli.audit.evidence import Answer, Call, TimelineRow, Witnessed
-from cli.audit.folder import judged, line_of
+from cli.audit.folder import line_of, load
+from cli.audit.judge import verify as verify_evidence
 from cli.audit.verdict import Verdict
 from controller.orchestration import Run
 
@@ -136,7 +137,7 @@ def write(folder: Path, events: int) -> Written:
 
 def _timed(folder: Path) -> tuple[Verdict, float]:
     begun = time.process_time()
-    verdict = judged(folder)
+    verdict = verify_evidence(load(folder))
     return verdict, time.process_time() - begun
 
 

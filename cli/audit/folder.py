@@ -1,9 +1,8 @@
-"""An evidence folder: the files that `docs/evidence.md` describes, read as `Evidence` and judged. Owns the reading of them."""
+"""An evidence folder: the files that `docs/evidence.md` describes, read as `Evidence`. Owns the reading of them."""
 
 from __future__ import annotations
 
 import base64
-import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,6 @@ import msgspec
 from msgspec import Struct
 
 from cli.audit.evidence import Call, Circumstances, Evidence, Fault, Journal, JournalLine, Repository, Stored, Survivor, TimelineRow, Witnessed
-from cli.audit.judge import verify
-from cli.audit.verdict import Verdict
 
 T = TypeVar("T")
 
@@ -76,20 +73,6 @@ def load(folder: Path) -> Evidence:
         sinks=_sinks(folder / "sinks"),
         circumstances=_whole(folder / "evidence.json", Circumstances) or Circumstances(),
     )
-
-
-def judged(folder: Path) -> Verdict:
-    """Return the verdict over an evidence folder. Raises Unreadable.
-
-    The garbage collector is spared meanwhile: there are millions of small values and no cycles, and it takes half the time.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return verify(load(folder))
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _lines(path: Path, read: Callable[[bytes], T]) -> Iterable[T] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple
 
@@ -132,7 +134,20 @@ WANTED: dict[str, str] = {
 def verify(evidence: Evidence) -> Verdict:
     """Return the verdict over all evidence. Reads each stream once."""
     needles = tuple(form for canary in evidence.canaries or () for form in forms(canary))
-    return judge(evidence, History(evidence.ledger or (), needles))
+    with _spared():
+        return judge(evidence, History(evidence.ledger or (), needles))
+
+
+@contextmanager
+def _spared() -> Iterator[None]:
+    """Spare the garbage collector: there are millions of small values and no cycles, and it takes half the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def judge(evidence: Evidence, history: History) -> Verdict:
