@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from console.page import Page
-from console.pages import catalogue, flags, inbox, launch, nodes, orchestration, plan, policy, runs
+from console.pages import audit, catalogue, flags, inbox, launch, metrics, nodes, orchestration, plan, policy, runs
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -22,6 +22,8 @@ PAGES: tuple[Page, ...] = (
     *launch.PAGES,
     *catalogue.PAGES,
     *flags.PAGES,
+    *audit.PAGES,
+    *metrics.PAGES,
 )
 
 
