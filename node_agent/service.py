@@ -144,7 +144,11 @@ class _Node:
             await delivery.ack()  # it is in hand, or over
         else:
             taken = Taken(order, host.unique(), host.now())
-            await self._journal.append(taken)
+            try:
+                await self._journal.append(taken)
+            except OSError:
+                await delivery.nak()  # nothing was begun: it may come again at once
+                raise
             failpoint("node.journaled")
             await self._attend(Held(taken), delivery)
             return

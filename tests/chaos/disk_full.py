@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from tests.chaos.disk import LoopDisk
 from tests.chaos.power import Cuts
+from tests.chaos.power_load import Load
 from tests.chaos.power_plane import Plane
 from tests.chaos.services import QD, Process
 
@@ -27,7 +28,7 @@ RESTART_EVERY_S = 0.5
 async def on_a_small_disk(folder: Path, part: str, size_mib: int) -> AsyncIterator[Cuts]:
     """Run the whole product with the data of `part` on a disk of its own; the catalogue is there."""
     with LoopDisk(folder, size_mib) as disk:
-        run = Cuts(Plane(folder, disk, on_disk=(part,)), seed=1)
+        run = Cuts(Plane(folder, disk, on_disk=(part,)), seed=1, load=Load(launches_max=2))
         try:
             await run.begin()
             yield run

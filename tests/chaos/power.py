@@ -77,9 +77,9 @@ class Report(Struct):
 class Cuts:
     """A plane on a disk, its load, and what was found so far."""
 
-    def __init__(self, plane: Plane, seed: int) -> None:
+    def __init__(self, plane: Plane, seed: int, load: Load | None = None) -> None:
         """Nothing runs yet."""
-        self.plane, self.load, self.report = plane, Load(), Report(seed, plane.sync)
+        self.plane, self.load, self.report = plane, load or Load(), Report(seed, plane.sync)
         self._random = random.Random(seed)
         self._before = checks.Found({}, {})
         self._bus: Bus | None = None

@@ -44,8 +44,9 @@ class Asked(Struct):
 class Load:
     """Submits commands as fast as receipts come, and remembers everything."""
 
-    def __init__(self) -> None:
-        """Nothing was asked yet."""
+    def __init__(self, launches_max: int = 1000) -> None:
+        """Nothing was asked yet; at most `launches_max` launches are, in each life."""
+        self._launches_max = launches_max
         self.log: list[Asked] = []
         self.life = 0
 
@@ -89,8 +90,6 @@ class Load:
             await self.ask(client, key, c.TicketAdd(PROJECT, key))
 
     async def _launches(self, client: CommandClient) -> None:
-        number = 0
-        while True:
-            number += 1
+        for number in range(1, self._launches_max + 1):
             await self.ask(client, f"launch-{self.life}-{number}", c.Launch(DESIGN, NODE, feature=f"{self.life} {number}", overrides=SHELL))
             await anyio.sleep(LAUNCH_EVERY_S)
