@@ -10,21 +10,33 @@ import pytest
 
 from bus_schemas import commands as c
 from bus_schemas import events as e
-from bus_schemas.decisions import CommandCause
+from bus_schemas.decisions import CommandCause, Decision, TimerCause
 from bus_schemas.entities import Node, Project
 from bus_schemas.events import HoldKind
 from bus_schemas.ids import PLANE, NodeId, ProjectId
 from bus_schemas.orders import Issue
 from bus_schemas.policy import Policy
 from bus_schemas.reasons import Reason
-from bus_schemas.reports import Finding, InitResult, Outcome, PlannedTask, PlanResult, ReviewResult, Usage, ValidateResult, Verdict, VerifyResult
+from bus_schemas.reports import (
+    Ended,
+    Finding,
+    InitResult,
+    Outcome,
+    PlannedTask,
+    PlanResult,
+    ReviewResult,
+    Usage,
+    ValidateResult,
+    Verdict,
+    VerifyResult,
+)
 from bus_schemas.routing import AgentOffer
 from controller import placement, plan, tasks
 from controller.decide import decide_command
 from controller.draft import Refused
 from controller.leases import Disowned, Drained, Due, Lost
 from controller.orchestration import Phase, Task
-from controller.work_orders import ISSUES_BYTES_MAX, order_of, stops
+from controller.work_orders import ISSUES_BYTES_MAX, order_of, stop_of, stops
 from tests.unit.controller.world import SHELL, T0, World
 
 
@@ -596,3 +608,53 @@ def test_a_place_is_the_order_of_a_task_and_nought_before_all() -> None:
 
 def test_a_policy_like_the_one_before_differs_in_nothing() -> None:
     assert plan.differences(Policy(), Policy()) == []
+
+
+# ── ends ──
+
+
+def test_a_run_is_found_by_its_whole_id_whatever_its_project_is_called() -> None:
+    o = World().o
+    run = msgspec.structs.replace(o.runs[0], id="my-r2-o1-r1")
+    named = msgspec.structs.replace(o, runs=(run,))
+
+    assert named.run("my-r2-o1-r1") == run
+    assert [named.run(wrong) for wrong in ("my-r2-o1-r2", "my-r2-o1-r0", "my-r2-o2-r1", "my-r2", "x")] == [None] * 5
+
+
+def test_an_end_that_comes_after_its_orchestration_has_ended_is_recorded_and_stale() -> None:
+    world = World()
+    run = world.only("init")
+    world.start(run)
+    failed = e.OrchestrationMoved(orchestration="shop-o1", status=e.OrchestrationStatus.FAILED, previous=world.o.status)
+    world._append("shop", Decision(at=world.now, cause=TimerCause("test"), events=(failed,)))
+    decision = world.end(run, usage=Usage(1, 2, 0.5))
+    ended, stale = decision.events
+
+    assert (ended.outcome, ended.usage, stale.message) == (Outcome.SUCCEEDED, Usage(1, 2, 0.5), "shop-o1 is failed")
+
+
+def test_the_stop_of_an_attempt_goes_to_the_node_that_has_it_with_its_own_nonce() -> None:
+    world = World(overrides=flow(max_task_attempts=5))
+    for _ in range(2):
+        world.fail(world.until("task"))
+    run = world.only("task")
+    stop = stop_of(run, 2, T0)
+
+    assert (stop.attempt, (stop.nonce, stop.node)) == (2, run.sent[1])
+    assert len({nonce for nonce, _ in run.sent}) == 3
+
+
+def test_a_cancel_at_a_gate_closes_it() -> None:
+    world = World(overrides=flow(human_gates=["plan"]))
+    world.finish()
+    world.do(c.Cancel("shop-o1"))
+
+    assert (world.status, world.o.gate, world.holds) == ("cancelled", None, set())
+
+
+def test_an_attempt_that_hands_over_nothing_is_told_so() -> None:
+    world = World()
+    world.report(world.until("plan"), Ended(1, Outcome.SUCCEEDED, world.now))
+
+    assert world.only("plan").previous_error == "the plan cannot be used: the result of a plan run is of the wrong kind: none"

@@ -319,7 +319,8 @@ def test_an_end_withdraws_what_was_held_and_leaves_what_may_be_running_to_its_re
     draft = draft_of(world)
     standing.move(draft, world.o, OrchestrationStatus.FAILED, code=Reason.INTERNAL)
 
-    assert [event.run for event in draft.events if isinstance(event, e.RunWithdrawn)] == [second.id]
+    withdrawn = [event for event in draft.events if isinstance(event, e.RunWithdrawn)]
+    assert [(event.orchestration, event.run, event.attempt) for event in withdrawn] == [("shop-o1", second.id, 1)]
 
 
 def test_a_change_of_a_task_in_another_phase_than_the_one_that_stands_starts_nothing() -> None:

@@ -9,11 +9,12 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bus_schemas import codec
 from bus_schemas.ids import PLANE
-from controller.project import replay
+from controller.project import Aggregate, fold, fold_decision, replay, settled
 from tests.unit.controller.stories import STORIES
 
 FOLDER = Path(__file__).parent / "histories"
@@ -38,6 +39,31 @@ def test_the_stored_messages_of_a_history_replay_to_the_state_that_was_lived(nam
 
     for project in (PLANE, "shop"):
         assert replay(project, [(seq, message) for seq, message in stored if message.project == project]) == world.states[project]
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_what_was_decided_on_is_after_storing_what_the_fold_gives(name: str) -> None:
+    states = {PLANE: Aggregate(PLANE), "shop": Aggregate("shop")}
+    for seq, message in STORIES[name]().ledger:
+        overlay = states[message.project]
+        for decision in message.decisions:
+            overlay = fold_decision(overlay, decision, None)
+        states[message.project] = fold(states[message.project], message, seq)
+
+        assert settled(overlay, message, seq) == states[message.project]
+
+
+def test_receipts_of_one_message_have_the_positions_of_their_rows() -> None:
+    messages = [message for _, message in STORIES["catalogue"]().ledger if message.project == "shop"]
+    together = msgspec.structs.replace(messages[0], decisions=tuple(decision for message in messages for decision in message.decisions))
+    state = overlay = Aggregate("shop")
+    for decision in together.decisions:
+        overlay = fold_decision(overlay, decision, None)
+    after = settled(overlay, together, 7)
+
+    assert after == fold(state, together, 7)
+    places = [after.actions[decision.action.id].position for decision in together.decisions if decision.action is not None]
+    assert places[:4] == ["7.0", "7.3", "7.4", "7.7"]
 
 
 def test_no_history_is_left_over_from_a_story_that_is_gone() -> None:
