@@ -105,7 +105,9 @@ class Index:
         if messages:
             piece = Piece(messages, dict(states), keys, place)
             try:
-                ended = await anyio.to_thread.run_sync(self._writer.write, piece)
+                # not to be cancelled before it begins: what was taken out above would be missing from the file for good
+                with anyio.CancelScope(shield=True):
+                    ended = await anyio.to_thread.run_sync(self._writer.write, piece)
             except sqlite3.Error as error:
                 log.error("the index %s cannot be written, and memory grows: %s", self.shelf.path, error)
                 self._messages, self._decisions = messages + self._messages, self._decisions + sum(len(message.decisions) for message in messages)

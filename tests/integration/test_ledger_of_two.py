@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import anyio
 import msgspec
 import pytest
 
@@ -16,6 +17,7 @@ from bus_schemas import codec
 from bus_schemas.decisions import Decision, TimerCause
 from controller.index import Index
 from controller.ledger import Ledger
+from controller.shelf import Place
 
 pytestmark = pytest.mark.anyio
 
@@ -75,4 +77,21 @@ async def test_what_is_written_to_the_index_never_claims_a_message_that_was_not_
     await again.catch_up()
     assert again.stopped == {}
     assert again.head("shop") == active.head("shop")
+    await again.close()
+
+
+async def test_a_write_to_the_index_that_a_stop_meets_is_done_and_not_half_forgotten(bus: Bus, tmp_path: Path) -> None:
+    ledger = Ledger(bus, "stopped", opened(tmp_path))
+    await ledger.start()
+    await append(ledger, "shop")
+    index = ledger.index
+    assert index is not None
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await index.write(ledger.states, ledger.keys.hand_over(), Place(index.created, ledger.whole_seq, dict(ledger.heads)))
+    await append(ledger, "harbour")
+    await ledger.close()
+    again = Ledger(bus, "stopped", opened(tmp_path))
+    await again.start()
+    assert again.heads == ledger.heads
     await again.close()
