@@ -69,7 +69,7 @@ def _hash_of(call: Call) -> str | None:
     if call.body_hash is not None or call.body is None:
         return call.body_hash
     try:
-        return codec.body_hash(call.verb, call.body)
+        return codec.body_hash(call.verb, msgspec.Raw(msgspec.json.encode(call.body)))
     except codec.Malformed:
         return None
 

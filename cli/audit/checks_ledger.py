@@ -10,7 +10,7 @@ from bus_schemas.ids import PLANE
 from bus_schemas.subjects import ledger
 from cli.audit import facts as f
 from cli.audit.case import Case
-from cli.audit.deeds import CommandCause, Deed, place_of, shown_place
+from cli.audit.deeds import CommandCause, Deed, place_of, seq_of, shown_place
 from cli.audit.evidence import TimelineRow
 from cli.audit.verdict import Finding
 
@@ -41,6 +41,20 @@ def chain(case: Case) -> Iterator[Finding]:
         if message.prev != sha256:
             yield Finding(str(message.seq), f"it does not follow {seq} on {message.subject}: prev {message.prev[:12]}, hash {sha256[:12]}")
         heads[message.subject] = (message.seq, message.sha256)
+
+
+def recorded_heads(case: Case) -> Iterator[Finding]:
+    """I20: a head that the registry wrote down was a message of its project before, and still is the same."""
+    known = {message.seq: message for message in case.history.messages}
+    for place, _, event in case.history.catalogue:
+        if type(event) is not f.HeadsRecorded:
+            continue
+        for head in event.heads:
+            message = known.get(head.seq)
+            if message is None or (message.project, message.sha256) != (head.project, head.sha256) or head.seq >= seq_of(place):
+                yield Finding(
+                    shown_place(place), f"{head.seq} was the newest message of {head.project} by its hash {head.sha256[:12]}; it is not there"
+                )
 
 
 def batches(case: Case) -> Iterator[Finding]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import msgspec
 from msgspec import Struct
 
 Outcome = Literal["ok", "refused", "unknown", "not-sent"]
@@ -45,7 +44,7 @@ class Call(Struct, frozen=True, omit_defaults=True):
 
     Times are seconds of the client's monotonic clock, the one that the faults are timed with. `outcome` is `ok` or
     `refused` with a receipt, `unknown` when no answer came, `not-sent` when it is certain that nothing was published.
-    `principal` is who the connection was authenticated as, where the client knows.
+    `principal` is who the connection was authenticated as, where the client knows; `body` the command's, as JSON.
     """
 
     client: str
@@ -58,7 +57,7 @@ class Call(Struct, frozen=True, omit_defaults=True):
     done_at_s: float | None = None
     principal: str | None = None
     body_hash: str | None = None
-    body: msgspec.Raw | None = None
+    body: Any = None
     receipt: Answer | None = None
     dry_run: bool = False
 

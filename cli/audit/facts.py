@@ -60,6 +60,20 @@ class NodeRegistered(_Event, tag="node-registered", gc=False):
     node: Named
 
 
+class RecordedHead(Struct, gc=False):
+    """The newest message of a project at some moment."""
+
+    project: str
+    seq: int
+    sha256: str
+
+
+class HeadsRecorded(_Event, tag="heads-recorded", gc=False):
+    """The newest messages of projects, as the registry wrote them down."""
+
+    heads: tuple[RecordedHead, ...]
+
+
 class NodeCordonChanged(_Event, tag="node-cordon-changed", gc=False):
     """A node takes no new work, or takes it again."""
 
@@ -390,6 +404,7 @@ class Unknown(Struct, gc=False):
 Known = (
     FlagChanged
     | NodeRegistered
+    | HeadsRecorded
     | NodeCordonChanged
     | ProjectAdded
     | ProjectEdited

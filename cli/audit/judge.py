@@ -103,6 +103,7 @@ CHECKS: tuple[Check, ...] = (
     Check("I18", checks_outside.no_canaries, lambda case: len(case.canaries), ("canaries",)),
     Check("I20", checks_ledger.decodable, _messages),
     Check("I20", checks_ledger.chain, _messages),
+    Check("I20", checks_ledger.recorded_heads, lambda case: len(case.history.catalogue)),
     Check("I20", checks_ledger.batches, _messages),
     Check("I20", checks_ledger.registry_seen, _messages),
     Check("I20", checks_states.orchestrations_move, _flow),

@@ -116,16 +116,23 @@ class Book:
         kept = [message for message in self.messages if message["decisions"]]
         seqs = {id(message): seq for seq, message in enumerate(kept, 1)}
         heads: dict[str, str] = {}
+        newest: dict[str, int] = {}
         ledger: list[Stored] = []
         rows: list[TimelineRow] = []
         positions: dict[str, str] = {}
         for seq, message in enumerate(kept, 1):
             subject = message["_subject"]
+            for event in (event for decision in message["decisions"] for event in decision.get("events", ()) if event["type"] == "heads-recorded"):
+                for head in event["heads"]:
+                    of = f"qd.ledger.{head['project']}"
+                    if of in heads and "false" not in head:
+                        head["seq"], head["sha256"] = newest[of], heads[of]
             body = {key: value for key, value in message.items() if not key.startswith("_")}
             body["prev"] = heads.get(subject, codec.ZERO_HASH)
             body["plane_seq"] = message.get("_plane_seq", _seq_of(message["_plane"], seqs, kept, seq))
             data = msgspec.json.encode(body)
             heads[subject] = hashlib.sha256(data).hexdigest()
+            newest[subject] = seq
             ledger.append(Stored(seq, subject, message["_stored_at_s"], data))
             for row, action in _rows(message, seq):
                 rows.append(row)

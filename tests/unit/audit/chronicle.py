@@ -162,6 +162,14 @@ class Chronicle:
                 found.append(e.RunDispatched(orchestration=o.id, run=run.id, attempt=run.attempt))
         return tuple(found)
 
+    def record_heads(self) -> None:
+        """Let the registry write down the newest messages."""
+        self.flush()
+        heads = tuple(e.RecordedHead(project, seq, sha256) for project, (seq, sha256) in sorted(self.heads.items()) if project != PLANE)
+        at = max(self.tick(), self.states[PLANE].at or self.now)
+        if heads:
+            self.take(PLANE, Decision(at=at, cause=TimerCause("heads"), events=(e.HeadsRecorded(heads),)))
+
     # ── clients ──
 
     def ask(self, command: c.Command | None, *, key: str | None = None, reason: str | None = None, kind: str | None = None) -> Call:

@@ -75,7 +75,9 @@ def _droppable(book: Book) -> list[Place]:
     return [
         p
         for p in book.events()
-        if p.event["type"] != "run-dispatched" and p.event.get("hold") != "node_lost" and ("flag" not in p.event or p.event["flag"] in needed)
+        if p.event["type"] not in ("run-dispatched", "heads-recorded")
+        and p.event.get("hold") != "node_lost"
+        and ("flag" not in p.event or p.event["flag"] in needed)
     ]
 
 
@@ -238,6 +240,16 @@ def _open_of(book: Book, at: Place) -> list[Json]:
         if p.event is at.event:
             break
     return list(open_.values())
+
+
+@bug("held twice", lambda book: [p for p in book.events("hold-set") if p.event["hold"] in ("pausing", "paused", "gate", "node_lost", "cancelling")])
+def _(book: Book, at: Place, _: random.Random) -> None:
+    at.decision["events"].insert(at.index, deepcopy(at.event))
+
+
+@bug("launch of another revision", lambda book: book.events("orchestration-launched"))
+def _(book: Book, at: Place, _: random.Random) -> None:
+    at.event["design_revision"] += 1
 
 
 @bug("stale report with effects", lambda book: [p for p in book.events("report-stale") if len(p.decision["events"]) == 1])
@@ -423,6 +435,13 @@ def _(book: Book, at: tuple[Json, Json], _: random.Random) -> None:
 @bug("decided against a later registry", lambda book: [m for m in book.messages if m["project"] != PLANE])
 def _(book: Book, at: Json, _: random.Random) -> None:
     at["_plane_seq"] = len(book.messages) + 1
+
+
+@bug("head that was not", lambda book: book.events("heads-recorded"))
+def _(book: Book, at: Place, rng: random.Random) -> None:
+    head = rng.choice(at.event["heads"])
+    head["false"] = True
+    head.update(rng.choice([{"sha256": "0" * 64}, {"seq": head["seq"] + 500}]))
 
 
 @bug("batch stored twice", lambda book: book.messages[1:])

@@ -179,8 +179,30 @@ def recall(w: Chronicle) -> None:
     w.recall()
 
 
-STEPS = (launch, dispatch, start, finish, deliver, control, policy, change_tasks, catalogue, ask_again, nonsense, lose, find, disown, due, recall)
-WEIGHTS = (2, 30, 30, 28, 50, 10, 2, 5, 4, 4, 1, 1, 4, 1, 2, 6)
+def record(w: Chronicle) -> None:
+    w.record_heads()
+
+
+STEPS = (
+    record,
+    launch,
+    dispatch,
+    start,
+    finish,
+    deliver,
+    control,
+    policy,
+    change_tasks,
+    catalogue,
+    ask_again,
+    nonsense,
+    lose,
+    find,
+    disown,
+    due,
+    recall,
+)
+WEIGHTS = (1, 2, 30, 30, 28, 50, 10, 2, 5, 4, 4, 1, 1, 4, 1, 2, 6)
 
 
 # ── coming to rest ───────────────────────────────────────────────────────────────────────────────────────────────────
