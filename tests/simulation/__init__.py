@@ -34,7 +34,8 @@ nats-server through the same code and compares the answers. Known to be differen
 
 - left out: accounts and permissions, TLS, clusters and replicas (so no 10164), mirrors, roll-up, message TTL, `max_deliver`, back-off, rate limits,
   limits of the whole store, slow consumers, purging with `keep`, the code of a refused delete by sequence;
-- the first sequence of a stream that never held a message is 0 or 1 on the real server, as the purge was that came before;
+- the first sequence of an empty stream depends on how the real store came to be empty;
+- messages that are due again at the same time come in the order of their sequences; the real server may put one last whose first taker was gone;
 - a real server counts `num_pending` wrong after a consumer's filters were changed, and may show the old configuration in the answer to an update;
 - of a consumer's position only what was delivered, what waits for an ack and what is still to come is compared, not the sequences that it skipped.
 """

@@ -62,7 +62,7 @@ async def in_simulation(loop: SimLoop, seed: int, restart: bool) -> list[Answer]
         await player.play(before)
         if restart:
             server.kill()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.0)
             server.start()
             while not bus.is_connected:
                 await asyncio.sleep(0.05)

@@ -85,8 +85,9 @@ class Player:
 
     def _stream_shown(self, info: dict[str, Any]) -> Answer:
         state = info["state"]
-        # of a stream that never held a message, the first sequence is 0 or 1, as the purge was that came before
-        state["first_seq"] = state["first_seq"] or 1
+        # of an empty stream, the first sequence depends on how the store came to be empty
+        if not state["messages"]:
+            state["first_seq"] = 0
         numbers = [state.get(key, 0) for key in ("messages", "bytes", "first_seq", "last_seq", "num_subjects", "consumer_count")]
         return [sorted((key, str(value)) for key, value in info["config"].items() if key != "metadata"), numbers]
 

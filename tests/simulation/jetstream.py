@@ -424,10 +424,9 @@ class SimServer:
         if consumer is None or len(parts) != 10:
             return False
         chance = self.dials.duplicate_chance
-        if not chance or self.loop.rng.random() >= chance:
-            consumer.answered(parts[1:], data)
-            if reply:
-                self.deliver(reply, reply, "", b"", None)
+        is_lost = bool(chance) and self.loop.rng.random() < chance
+        if not is_lost and consumer.answered(parts[1:], data) and reply:
+            self.deliver(reply, reply, "", b"", None)
         return True
 
     def _flow(self, subject: str) -> bool:

@@ -163,14 +163,13 @@ class Consumer:
         if told and message.seq in self.pending:
             self._terminate(message.seq, self.pending[message.seq].consumer_seq, max(1, self.counts.get(message.seq, 1) - 1), DELETED)
 
-    def purged(self) -> None:
-        """Take in a purge: what waits for an acknowledgement below the stream's first message is forgotten.
-
-        The rest is found missing when it is to come again.
-        """
+    def purged(self, seqs: list[int], subject: str) -> None:
+        """Take in a purge: what is gone is not waited for, and what was to come again at once comes after its ack wait."""
         self.unseen = self.stream.count(self.filter, self.next_seq)
-        for seq in [seq for seq in self.pending if seq < self.stream.first_seq]:
+        for seq in [seq for seq in self.pending if seq < self.stream.first_seq or seq in seqs]:
             self._forget(seq)
+        if seqs and (not subject or self.filter.overlaps(Filter([subject]))):
+            self.again.clear()
 
     # ── delivering ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -337,8 +336,11 @@ class Consumer:
 
     # ── acknowledgements ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answered(self, reply: list[str], body: bytes) -> None:
-        """Take an acknowledgement: of `$JS.ACK.<stream>.<consumer>.<count>.<stream seq>.<consumer seq>.<time>.<pending>`."""
+    def answered(self, reply: list[str], body: bytes) -> bool:
+        """Take an acknowledgement of `$JS.ACK.<stream>.<consumer>.<count>.<stream seq>.<consumer seq>.<time>.<pending>`.
+
+        Return whether the server says that it did.
+        """
         seq = int(reply[5])
         if body in (b"", b"+ACK", b"+OK"):
             self._acknowledge(seq)
@@ -347,10 +349,11 @@ class Consumer:
         elif body.startswith(b"+WPI"):
             if seq in self.pending:
                 self.pending[seq].at_s = self.server.loop.time()
-        elif body.startswith(b"+TERM") and seq < self.next_seq:
+        elif body.startswith(b"+TERM"):
             self._terminate(seq, int(reply[6]), int(reply[4]), body[5:].strip().decode())
             if self.stream.config["retention"] != "limits":
                 self.stream.remove(seq, told=False)
+        return not body.startswith(b"+TERM") or seq < self.next_seq
 
     def _acknowledge(self, seq: int) -> None:
         if seq >= self.next_seq:

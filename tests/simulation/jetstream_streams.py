@@ -291,7 +291,7 @@ class Stream:
         elif not subject and not below_seq:
             self.first_seq = self.last_seq + 1
         for consumer in self.consumers.values():
-            consumer.purged()
+            consumer.purged(found, subject)
         return len(found)
 
     def restarted(self) -> None:
