@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from urllib.parse import quote
 
 import msgspec
 
@@ -16,8 +15,16 @@ def forms(secret: str) -> tuple[bytes, ...]:
     if len(secret) < CHARS_MIN:
         return ()
     raw = secret.encode()
-    plain = (raw, quote(secret, safe="").encode(), msgspec.json.encode(secret)[1:-1])
+    plain = (raw, _in_a_url(raw), msgspec.json.encode(secret)[1:-1])
     return tuple(dict.fromkeys(form for form in (*plain, *map(_encoded, (raw,) * 3, range(3))) if len(form) >= CHARS_MIN))
+
+
+_AS_THEY_ARE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
+"""Bytes that stand for themselves in a URL (RFC 3986, unreserved)."""
+
+
+def _in_a_url(raw: bytes) -> bytes:
+    return b"".join(bytes((byte,)) if byte in _AS_THEY_ARE else b"%%%02X" % byte for byte in raw)
 
 
 def _encoded(raw: bytes, shift: int) -> bytes:
