@@ -24,7 +24,7 @@ from console.config import ConsoleConfig
 from console.live import Full, Live
 from console.news import News
 from console.page import Page, Visit
-from console.security import Wall
+from console.security import TooLarge, Wall
 from console.session import COOKIE, SECURE_COOKIE, Sessions
 
 log = logging.getLogger(__name__)
@@ -197,7 +197,11 @@ def application(console: Console) -> Wall:
         *pages.extra_routes(console),
         Mount("/static", _Static(directory=rendering.STATIC)),
     ]
-    handlers: Any = {404: missing, 405: missing, jinja2.TemplateError: broken, 500: broken}
+
+    async def too_large(request: Request, error: Exception) -> Response:
+        return PlainTextResponse(str(error), 413)
+
+    handlers: Any = {TooLarge: too_large, 404: missing, 405: missing, jinja2.TemplateError: broken, 500: broken}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
     return Wall(app, console.config, console.sessions)

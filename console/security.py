@@ -155,10 +155,10 @@ class _Limited:
         try:
             message = await asyncio.wait_for(self._receive(), BODY_S_MAX)
         except TimeoutError as error:
-            raise TooLarge from error
+            raise TooLarge(f"the body did not come within {BODY_S_MAX:g} s") from error
         if message["type"] == "http.request":
             self._bytes += len(message.get("body", b""))
             self._is_whole = not message.get("more_body", False)
             if self._bytes > BODY_BYTES_MAX:
-                raise TooLarge
+                raise TooLarge(f"a body of at most {BODY_BYTES_MAX} bytes is taken")
         return message

@@ -67,6 +67,13 @@ def questions(span: str) -> tuple[Question, ...]:
             ("count",),
             "Nothing was refused and nothing failed in this time.",
         ),
+        *_standing(since),
+    )
+
+
+def _standing(since: str) -> tuple[Question, ...]:
+    """Return the questions about what waits, what it costs and who did it."""
+    return (
         Question(
             "gates",
             "How long gates waited for a human",
