@@ -658,3 +658,32 @@ def test_an_attempt_that_hands_over_nothing_is_told_so() -> None:
     world.report(world.until("plan"), Ended(1, Outcome.SUCCEEDED, world.now))
 
     assert world.only("plan").previous_error == "the plan cannot be used: the result of a plan run is of the wrong kind: none"
+
+
+def test_a_decision_is_never_older_than_the_one_before() -> None:
+    world = World()
+    before = world.project.at
+    world.now = T0 - timedelta(days=1)
+    world.do(c.TicketAdd("shop", "x"))
+
+    assert world.project.at == before
+
+
+def test_a_budget_holds_nothing_that_is_being_cancelled() -> None:
+    world = World(overrides={"flow": {"budget_usd": 0.5}, "review": {"enforcement": "phase_only"}})
+    planned(world, PlannedTask(1, "a"), PlannedTask(2, "b"))
+    first, second = world.open("task")
+    world.start(first)
+    world.start(second)
+    world.do(c.Cancel("shop-o1"))
+    world.end(first, usage=Usage(1, 1, 9.0))
+
+    assert world.holds == {"cancelling"}
+
+
+def test_a_phase_that_is_planned_before_there_is_a_commit_has_no_base() -> None:
+    world = World()
+    planning = e.PhaseMoved(orchestration="shop-o1", phase="1", status=e.PhaseStatus.PLANNING)
+    world._append("shop", Decision(at=world.now, cause=TimerCause("test"), events=(planning,)))
+
+    assert world.o.phases[0].base is None
