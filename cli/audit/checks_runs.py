@@ -160,7 +160,7 @@ def in_order(case: Case) -> Iterator[Finding]:
             continue
         key, own = (event.run, event.attempt), _RANK[kind]
         before = rank.get(key)
-        if before is not None and before < own and (before, own) != (2, 3) and not (kind is f.RunEnded and event.counts):
+        if before is not None and before < own and not (kind is f.RunWithdrawn and before == 2) and (before == 2 or kind is not f.RunEnded):
             rank[key] = own  # as it has to be, which is nearly always so
             continue
         for text in _out_of_order(event, deed, before, own, newest, rank):
