@@ -40,3 +40,7 @@ sim *options:
 # random faults on a whole installation of real processes, then a verdict; `just chaos --minutes 30`, `just chaos --failpoints`
 chaos *options:
     uv run python -m tests.chaos.driver {{options}}
+
+# every figure of trust, measured again and written to scorecard.json; `just scorecard --quick` takes minutes instead of hours
+scorecard *options:
+    uv run --with mutmut==3.8.1 python -m tests.scorecard {{options}}
