@@ -31,7 +31,7 @@ TELLING = (
 
 async def kill_at(this: Run, name: str) -> None:
     async def apply(ground: Ground, _: Component | None) -> Healed:
-        return await faults.at_failpoint(ground, name, "kill", 20)
+        return await faults.at_failpoint(ground, name, "kill", 45)
 
     await this.inject(Kind("failpoint", 1, (), apply), None)
 
@@ -60,14 +60,15 @@ async def zombie_partition_and_twins(this: Run) -> None:
     active = await rig.active()
     assert active is not None
     active.process.signal(signal.SIGSTOP)
-    await rig.until("the standby is active", lambda: other_is_active(this, active), 15)
+    await rig.until("the standby is active", lambda: other_is_active(this, active), 30)
     await anyio.sleep(0.5)
     active.process.signal(signal.SIGCONT)  # it still believes that it is the one
     node = rig.components["bravo"]
     node.link.turn(PARTITION)
     await anyio.sleep(4)
     node.link.heal()
-    await rig.until("the node beats again", lambda: this.watch.beaten(node, rig.note("healed", kind="partition", target=node.name)), 15)
+    healed_s = rig.note("healed", kind="partition", target=node.name)
+    await rig.until("the node beats again", lambda: this.watch.beaten(node, healed_s), 30)
 
 
 async def other_is_active(this: Run, stalled: Component) -> bool:
