@@ -430,3 +430,10 @@ def test_runs_are_listed_with_how_long_they_took_and_why_they_ended() -> None:
         "TOOK": "1m00s",
         "WHY": "it failed",
     }
+
+
+def test_a_node_that_is_drained_says_so() -> None:
+    known = view(NodeView("n1", True, True, 4, {}, (), (), NOW, NOW))
+
+    assert "drain" in fleet.state_of({**known, "draining": True})
+    assert "drain" not in fleet.state_of({**known, "draining": False})

@@ -25,6 +25,7 @@ from bus_schemas.reports import (
     PlannedTask,
     PlanResult,
     ReviewResult,
+    TaskResult,
     Usage,
     ValidateResult,
     Verdict,
@@ -687,3 +688,42 @@ def test_a_phase_that_is_planned_before_there_is_a_commit_has_no_base() -> None:
     world._append("shop", Decision(at=world.now, cause=TimerCause("test"), events=(planning,)))
 
     assert world.o.phases[0].base is None
+
+
+def test_a_drain_of_another_node_than_its_own_moves_nothing() -> None:
+    world = World()
+    world.add_node("n2")
+
+    assert world.duty(Drained("shop-o1", "n2")) is None
+
+
+def test_an_abandon_gives_up_what_started_and_leaves_what_waits_to_its_withdrawal() -> None:
+    world = World(overrides=flow(max_parallel_tasks=2))
+    planned(world, PlannedTask(1, "a"), PlannedTask(2, "b"))
+    first, second = world.open("task")
+    world.start(first)
+    world.online.clear()
+    world.duty(Lost("shop-o1", "n1"))
+    world.do(c.Cancel("shop-o1", abandon=True))
+
+    assert [run.id for run in world.open()] == [second.id]
+    world.withdraw(second)
+    assert world.status == "cancelled"
+
+
+def test_a_task_that_left_no_commit_moves_no_head() -> None:
+    world = World(overrides={"review": {"enforcement": "phase_only"}})
+    run = world.until("task")
+    decision = world.end(run, TaskResult("c0", "c0"), head="c0")
+
+    assert e.HeadsMoved not in [type(event) for event in decision.events]
+    assert world.o.heads == ("c0",)
+
+
+def test_a_plan_that_is_rejected_skips_only_what_was_still_to_be_done() -> None:
+    world = at_the_gate(PlannedTask(1, "a"), PlannedTask(2, "b"))
+    world.do(c.TaskSkip("shop-o1", "1", 1, 1))
+    world.do(c.GateReject("shop-o1", "again"))
+    _, message = world.ledger[-1]
+
+    assert [event.task for event in message.decisions[0].events if isinstance(event, e.TaskMoved)] == [2]
