@@ -14,7 +14,7 @@ from bus.pull import Delivery
 from bus_schemas import codec
 from bus_schemas.commands import Command, CommandEnvelope
 from bus_schemas.decisions import CommandCause, Decision, LedgerMessage, Receipt, TimerCause
-from bus_schemas.events import RunDispatched
+from bus_schemas.events import RunDispatched, RunStatus
 from bus_schemas.ids import PLANE, orchestration_of
 from bus_schemas.reasons import Reason
 from bus_schemas.reports import Beat, Report
@@ -25,7 +25,6 @@ from controller.heads import decide_heads
 from controller.idempotency import Known
 from controller.leases import Duty, decide_duty
 from controller.ledger import BATCH_BYTES_MAX, BATCH_DECISIONS_MAX, Ledger
-from controller.orchestration import NOT_STARTED
 from controller.project import Aggregate, fold_decision, settled
 from controller.reports import Repeated, Unbelieved, decide_report
 
@@ -216,7 +215,7 @@ class Batch:
         for mark in marks:
             o = self.state.orchestrations.get(mark.orchestration)
             run = None if o is None else o.run(mark.run)
-            if run is not None and run.attempt == mark.attempt and run.status in NOT_STARTED:
+            if run is not None and run.attempt == mark.attempt and run.status is RunStatus.QUEUED:
                 standing.append(mark)
         if standing and self.decisions:
             at = self.decisions[-1].at
