@@ -82,7 +82,7 @@ async def _decide(ledger: Ledger, items: list[CommandItem]) -> None:
     for one in items:
         batch.take(one)
     assert len(batch.decisions) == len(items), batch.answers
-    message = await ledger.append(work.PROJECT, batch.decisions, batch.encoded, batch.state, batch.plane_seq)
+    message, _ = await ledger.append(work.PROJECT, batch.base, batch.decisions, batch.encoded, batch.state, batch.plane_seq)
     refused = [known.action for known in message.decisions if known.action is not None and known.action.reason_code is not None]
     assert not refused, refused[0]
 

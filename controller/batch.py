@@ -13,7 +13,7 @@ from msgspec import Struct
 from bus.pull import Delivery
 from bus_schemas import codec
 from bus_schemas.commands import Command, CommandEnvelope
-from bus_schemas.decisions import CommandCause, Decision, LedgerMessage, Receipt, TimerCause
+from bus_schemas.decisions import CommandCause, Decision, Receipt, TimerCause
 from bus_schemas.events import RunDispatched, RunStatus
 from bus_schemas.ids import PLANE, orchestration_of
 from bus_schemas.reasons import Reason
@@ -24,7 +24,7 @@ from controller.draft import Context, preview, refused
 from controller.heads import decide_heads
 from controller.idempotency import Known
 from controller.leases import Duty, decide_duty
-from controller.ledger import BATCH_BYTES_MAX, BATCH_DECISIONS_MAX, Ledger
+from controller.ledger import BATCH_BYTES_MAX, BATCH_DECISIONS_MAX, Appended, Ledger
 from controller.project import Aggregate, fold_decision, settled
 from controller.reports import Repeated, Unbelieved, decide_report
 
@@ -89,6 +89,9 @@ class Batch:
         self.ledger, self.project, self.context = ledger, project, context
         self.plane_seq = ledger.head(PLANE).seq
         self.state: Aggregate = before.state if before is not None else ledger.state(project)
+        self.base = ledger.head(project)
+        """The message on which this is decided: of the batch before, once that is stored."""
+        self.foreign_count: int = ledger.foreign_counts.get(project, 0) if before is None else before.foreign_count
         if before is not None and project == PLANE:
             self.context = msgspec.structs.replace(context, plane=before.state)
         self.decisions: list[Decision] = []
@@ -102,9 +105,10 @@ class Batch:
         """Go on with a later clock; the registry stays the one that the whole message is decided against."""
         self.context = msgspec.structs.replace(context, plane=self.context.plane)
 
-    def rebase(self, message: LedgerMessage, seq: int) -> None:
+    def rebase(self, before: Appended) -> None:
         """Take in that the batch before is stored: its receipts have their positions now, and what ended may have left the memory."""
-        self.state = self.ledger.cleared(settled(self.state, message, seq))
+        self.base = before.head
+        self.state = self.ledger.cleared(settled(self.state, before.message, before.head.seq))
 
     def add(self, decision: Decision) -> None:
         """Add a decision and apply it to the overlay."""

@@ -25,7 +25,7 @@ from bus_schemas.decisions import LedgerMessage
 from bus_schemas.events import RunDispatched
 from controller.batch import Batch, CommandItem, DutyItem, Item, ReportItem
 from controller.draft import Context
-from controller.ledger import Ledger
+from controller.ledger import Appended, Ledger
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class _Flight(NamedTuple):
 
     batch: Batch
     items: list[Item]
-    stored: asyncio.Task[LedgerMessage]
+    stored: asyncio.Task[Appended]
 
 
 class Lane:
@@ -95,18 +95,19 @@ class Lane:
         batch = Batch(self._ledger, self.project, self._context_of(host.now()), None if flight is None else flight.batch)
         items: list[Item] = []
         await self._fill(batch, items, flight)
-        message = None
+        stored = None
         if flight is not None:
             try:
-                message = await flight.stored
+                stored = await flight.stored
             except Conflict as conflict:
                 log.info("%s; deciding %d items again", conflict, len(flight.items) + len(items))
                 self._urgent.extendleft(reversed([*flight.items, *items]))
                 return None
-            batch.rebase(message, self._ledger.head(self.project).seq)
+            batch.rebase(stored)
         following = self._send(batch, items) if batch.decisions else None
         if flight is not None:
-            await self._after(flight.batch, message)
+            assert stored is not None
+            await self._after(flight.batch, stored.message)
         if following is None and batch.answers:
             await self._after(batch, None)
         return following
@@ -142,11 +143,11 @@ class Lane:
         finally:
             flight.stored.remove_done_callback(self._wake)
 
-    def _wake(self, _: asyncio.Task[LedgerMessage]) -> None:
+    def _wake(self, _: asyncio.Task[Appended]) -> None:
         self._arrived.set()
 
     def _send(self, batch: Batch, items: list[Item]) -> _Flight:
         batch.mark_dispatched(self._marks(self.project))
         failpoint("controller.decided")
-        append = self._ledger.append(self.project, batch.decisions, batch.encoded, batch.state, batch.plane_seq)
+        append = self._ledger.append(self.project, batch.base, batch.decisions, batch.encoded, batch.state, batch.plane_seq)
         return _Flight(batch, items, asyncio.ensure_future(append))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from typing import NamedTuple
 
 import anyio
 import msgspec
@@ -40,6 +41,13 @@ BEYOND_MAX = 100_000
 """Messages remembered past one that was not read yet."""
 WRITE_RETRY_S = 5.0
 """After the index could not be written; what is new stays in memory."""
+
+
+class Appended(NamedTuple):
+    """A message of ours or of another controller, and where it stands."""
+
+    message: LedgerMessage
+    head: Head
 
 
 class _Frame(Struct, frozen=True):
@@ -79,6 +87,9 @@ class Ledger:
         self._beyond: set[int] = set()
         self._in_flight: set[str] = set()
         self.stopped: dict[str, str] = {}
+        self.foreign_counts: dict[str, int] = {}
+        """How many messages of each project were read back: what was decided before that was decided on less."""
+        self._read_back: Appended | None = None
         self.on_foreign: Callable[[LedgerMessage], None] | None = None
         """Told each message that another controller appended while this one is active."""
 
@@ -227,17 +238,25 @@ class Ledger:
         self._is_alarmed = True
         self.stop(dict.fromkeys((PLANE, *self.states), f"{reason}. `qd audit verify` says what else is wrong"))
 
-    async def catch_up_project(self, project: str) -> list[LedgerMessage]:
-        """Fold what others appended to one subject; return those messages. Raises Unavailable."""
-        found: list[LedgerMessage] = []
+    async def catch_up_project(self, project: str, batch: str = "") -> Appended | None:
+        """Fold what stands after our head of one subject, and the registry as far as others knew it; return our own message of `batch`.
+
+        Each message of others is told of as soon as it is folded. Raises Unavailable; what was folded before stays folded.
+        """
+        ours: Appended | None = None
         while True:
             stored = await self._bus.next_after(subjects.LEDGER, subjects.ledger(project), self.head(project).seq)
-            if stored is None:
-                return found
-            message = self.fold_stored(stored)
+            message = None if stored is None else self.fold_stored(stored)
             if message is None:
-                return found
-            found.append(message)
+                return ours
+            self.foreign_counts[project] = self.foreign_counts.get(project, 0) + 1
+            if message.batch == batch:
+                ours = self._read_back = Appended(message, self.head(project))
+            elif self.on_foreign is not None:
+                self.on_foreign(message)
+            if project != PLANE and message.plane_seq > self.head(PLANE).seq:
+                # what is decided next on this project must not know less of the registry than what stands there
+                await self.catch_up_project(PLANE)
 
     def fold_stored(self, stored: Stored) -> LedgerMessage | None:
         """Fold a stored message and return it; None when its project is stopped or it was folded before."""
@@ -291,15 +310,18 @@ class Ledger:
             self.index.note(message)
 
     async def append(
-        self, project: str, decisions: Sequence[Decision], encoded: list[msgspec.Raw], after: Aggregate, plane_seq: int
-    ) -> LedgerMessage:
-        """Append decisions made on the current head and return the message.
+        self, project: str, base: Head, decisions: Sequence[Decision], encoded: list[msgspec.Raw], after: Aggregate, plane_seq: int
+    ) -> Appended:
+        """Append decisions that were made on the state as of `base`; return the message and where it stands.
 
         `after` is the state they lead to, `plane_seq` the message of the registry that they were decided against.
 
-        Raises Conflict after folding what came in between (decide again); waits as long as the outcome is unknown.
+        Raises Conflict when the ledger went on from there, after folding what came in between (decide again); waits as long as the
+        outcome is unknown.
         """
         head = self.head(project)
+        if head != base:
+            raise Conflict(f"{project} was folded up to {head.seq} since this was decided on {base.seq}")
         frame = _Frame(
             v=codec.VERSION,
             type="ledger-message",
@@ -319,7 +341,7 @@ class Ledger:
         finally:
             self._in_flight.discard(project)
 
-    async def _append(self, frame: _Frame, data: bytes, head: Head, decisions: Sequence[Decision], after: Aggregate) -> LedgerMessage:
+    async def _append(self, frame: _Frame, data: bytes, head: Head, decisions: Sequence[Decision], after: Aggregate) -> Appended:
         project, batch = frame.project, frame.batch
         while True:
             try:
@@ -348,8 +370,10 @@ class Ledger:
                 core=frame.core,
                 decisions=tuple(decisions),
             )
-            self._take(settled(after, message, ack.seq), message, ack.seq, codec.body_sha256(data))
-            return message
+            sha256 = codec.body_sha256(data)
+            if self.head(project).seq < ack.seq:  # else it was read back already, by somebody who had to know what stands here
+                self._take(settled(after, message, ack.seq), message, ack.seq, sha256)
+            return Appended(message, Head(ack.seq, sha256))
 
     async def first_unknown(self) -> int | None:
         """Return the first stored message that is neither folded nor perhaps our own; None: there is none. Raises Unavailable, ApiFailure."""
@@ -367,23 +391,24 @@ class Ledger:
         last = await self._bus.last(subjects.LEDGER, subjects.ledger(project))
         if last is None or last.seq <= self.head(project).seq:
             return False
-        for message in await self.catch_up_project(project):
-            if self.on_foreign is not None:
-                self.on_foreign(message)
+        await self.catch_up_project(project)
         return True
 
-    async def _look(self, project: str, batch: str) -> tuple[LedgerMessage | None, bool]:
+    async def _look(self, project: str, batch: str) -> tuple[Appended | None, bool]:
         """Fold what stands after our head, however long the bus takes to answer.
 
         Return our own message of `batch` if it is there, and whether anything was there at all.
         """
+        before = self.foreign_counts.get(project, 0)
+        ours: Appended | None = None
         while True:
             try:
-                found = await self.catch_up_project(project)
-                break
+                ours = await self.catch_up_project(project, batch) or self._own(batch)
+                return ours, self.foreign_counts.get(project, 0) > before
             except Unavailable:
                 await anyio.sleep(RETRY_S)
-        for message in found:
-            if message.batch != batch and self.on_foreign is not None:
-                self.on_foreign(message)
-        return next((message for message in found if message.batch == batch), None), bool(found)
+
+    def _own(self, batch: str) -> Appended | None:
+        """Return our message of `batch` if a look that was cut off had read it already."""
+        known = self._read_back
+        return known if known is not None and known.message.batch == batch else None

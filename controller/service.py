@@ -337,19 +337,20 @@ class Controller:
             failpoint("controller.observed")
         for answer in batch.answers:
             try:
-                await self._answer(answer)
+                await self._answer(answer, batch)
             except Unavailable as error:
                 log.warning("not answered, it comes again: %s", error)
 
-    async def _answer(self, answer: Answer) -> None:
+    async def _answer(self, answer: Answer, batch: Batch) -> None:
         item = answer.item
         if answer.reroute is not None and isinstance(item, CommandItem):
             self._lane(answer.reroute).put(item)
             return
         if answer.dead_letter is not None and isinstance(item, ReportItem):
-            if await self.ledger.was_behind(item.subject.project):
+            project = item.subject.project
+            if await self.ledger.was_behind(project) or self.ledger.foreign_counts.get(project, 0) > batch.foreign_count:
                 # what it reports on was decided by another controller: no compare-and-set protects a disbelief
-                self._lane(item.subject.project).put(item)
+                self._lane(project).put(item)
             else:
                 await self._bury(subjects.REP, item.delivery, answer.dead_letter)
             return

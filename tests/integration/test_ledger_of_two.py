@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
@@ -13,8 +14,10 @@ import pytest
 from bus.bootstrap import ensure_all
 from bus.connection import Bus, connect
 from bus.embedded import EmbeddedServer
+from bus.errors import Conflict
 from bus_schemas import codec
 from bus_schemas.decisions import Decision, TimerCause
+from bus_schemas.ids import PLANE
 from controller.index import Index
 from controller.ledger import Ledger
 from controller.shelf import Place
@@ -39,7 +42,7 @@ def opened(data: Path) -> Index:
 
 async def append(ledger: Ledger, project: str) -> None:
     decision = Decision(at=datetime.now(UTC), cause=TimerCause("test"))
-    await ledger.append(project, [decision], [msgspec.Raw(codec.encode(decision))], ledger.state(project), 0)
+    await ledger.append(project, ledger.head(project), [decision], [msgspec.Raw(codec.encode(decision))], ledger.state(project), 0)
 
 
 async def test_a_zombie_that_still_appended_to_one_project_reads_what_was_appended_to_the_others_meanwhile(bus: Bus) -> None:
@@ -95,3 +98,57 @@ async def test_a_write_to_the_index_that_a_stop_meets_is_done_and_not_half_forgo
     await again.start()
     assert again.heads == ledger.heads
     await again.close()
+
+
+async def test_what_was_decided_on_an_older_message_is_not_appended_behind_a_newer_one(bus: Bus) -> None:
+    one, other = Ledger(bus, "one"), Ledger(bus, "other")
+    await append(one, "shop")
+    await other.catch_up()
+    base = one.head("shop")
+    await append(other, "shop")
+    assert await one.was_behind("shop")
+    decision = Decision(at=datetime.now(UTC), cause=TimerCause("test"))
+    with pytest.raises(Conflict, match="since this was decided"):
+        await one.append("shop", base, [decision], [msgspec.Raw(codec.encode(decision))], one.state("shop"), 0)
+    assert one.head("shop") == other.head("shop")
+
+
+async def test_a_message_that_knew_more_of_the_registry_brings_the_registry_along(bus: Bus) -> None:
+    one, other = Ledger(bus, "one"), Ledger(bus, "other")
+    await append(one, PLANE)
+    await other.catch_up()
+    await append(other, PLANE)
+    decision = Decision(at=datetime.now(UTC), cause=TimerCause("test"))
+    encoded = [msgspec.Raw(codec.encode(decision))]
+    await other.append("shop", other.head("shop"), [decision], encoded, other.state("shop"), other.head(PLANE).seq)
+    foreign: list[str] = []
+    one.on_foreign = lambda message: foreign.append(message.project)
+    assert await one.was_behind("shop")
+    assert one.head(PLANE) == other.head(PLANE)
+    assert foreign == ["shop", PLANE]
+    assert not await one.was_behind("shop")
+
+
+async def test_our_own_message_that_somebody_read_back_meanwhile_is_taken_once(bus: Bus) -> None:
+    ledger, other = Ledger(bus, "one"), Ledger(bus, "other")
+    decision = Decision(at=datetime.now(UTC), cause=TimerCause("test"))
+    encoded = [msgspec.Raw(codec.encode(decision))]
+    append_once = bus.append
+
+    async def slow(*arguments: Any, **named: Any) -> Any:
+        ack = await append_once(*arguments, **named)
+        bus.append = append_once  # type: ignore[method-assign]
+        await ledger.catch_up_project("shop")
+        await append_foreign()
+        await ledger.catch_up_project("shop")
+        return ack
+
+    async def append_foreign() -> None:
+        await other.catch_up()
+        await append(other, "shop")
+
+    bus.append = slow  # type: ignore[method-assign]
+    appended = await ledger.append("shop", ledger.head("shop"), [decision], encoded, ledger.state("shop"), 0)
+    assert appended.head.seq == 1
+    assert ledger.head("shop") == other.head("shop")
+    assert ledger.head("shop").seq == 2

@@ -29,7 +29,7 @@ from controller import index_changes, shelf_codec
 from controller.batch import Answer, Batch, Item, ReportItem
 from controller.draft import Context
 from controller.index import Index
-from controller.ledger import Ledger
+from controller.ledger import Appended, Ledger
 from controller.project import Aggregate, settled
 from controller.queries import Queries
 from controller.shelf import Unusable
@@ -226,7 +226,7 @@ async def launches_in_flight(folder: Path) -> tuple[Ledger, Ledger]:
         if flight is not None:
             land(log, ledger, flight[0])
             message = codec.decode_ledger(log.messages[-1].data)
-            batch.rebase(message, ledger.head("shop").seq)
+            batch.rebase(Appended(message, ledger.head("shop")))
         if number % 3 == 2:
             await ledger.write_index()
         flight = (batch, b"")
