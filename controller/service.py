@@ -37,7 +37,7 @@ from controller.explanations import Explanations
 from controller.index import Index
 from controller.janitor import Janitor
 from controller.lane import Lane
-from controller.leases import Duty
+from controller.leases import Disowned, Duty
 from controller.ledger import Ledger
 from controller.owner import Ownership
 from controller.presence import Presence
@@ -323,7 +323,25 @@ class Controller:
         return Context(now=now, seed=host.random_bytes(16), plane=self.ledger.plane, online=self.presence.online(), load=self._dispatcher.load)
 
     def _notice(self, project: str, duty: Duty) -> None:
-        self._lane(project).put(DutyItem(duty))
+        if isinstance(duty, Disowned) and self._tasks is not None:
+            self._tasks.start_soon(self._disown, project, duty)
+        else:
+            self._lane(project).put(DutyItem(duty))
+
+    async def _disown(self, project: str, duty: Disowned) -> None:
+        """Give an attempt up that its node does not know, unless its end is reported already and only waits to be taken in."""
+        o = self.ledger.orchestration(ids.orchestration_of(duty.run))
+        run = None if o is None else o.run(duty.run)
+        if run is None or not 1 <= duty.attempt <= run.attempt:
+            return
+        nonce, node = run.sent[duty.attempt - 1]
+        try:
+            ended = await self.bus.last(subjects.REP, subjects.report(node, project, duty.run, duty.attempt, nonce, "ended"))
+        except (Unavailable, ApiFailure) as error:
+            log.debug("not looked up, it is noticed again: %s", error)
+            return
+        if ended is None:
+            self._lane(project).put(DutyItem(duty))
 
     def _observe(self, message: LedgerMessage) -> None:
         assert self._dispatcher is not None
