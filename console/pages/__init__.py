@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from console.page import Page
-from console.pages import audit, catalogue, flags, inbox, launch, metrics, nodes, orchestration, plan, policy, runs
+from console.pages import audit, catalogue, flags, inbox, launch, metrics, nodes, orchestration_tabs, plan, policy, runs
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PAGES: tuple[Page, ...] = (
     *runs.PAGES,
-    *orchestration.PAGES,
+    *orchestration_tabs.PAGES,
     *policy.PAGES,
     *plan.PAGES,
     *inbox.PAGES,
@@ -29,4 +29,4 @@ PAGES: tuple[Page, ...] = (
 
 def extra_routes(console: Console) -> list[BaseRoute]:
     """Return the routes that are no pages: fragments that are loaded when they are opened, files to take away."""
-    return [*launch.routes(console)]
+    return [*launch.routes(console), *orchestration_tabs.routes(console)]
