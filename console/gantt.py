@@ -225,9 +225,11 @@ def seconds(attempt: Attempt, now: datetime | None) -> float:
 
 
 def words(span_s: float) -> str:
-    """Return a duration in two units at most: `4.2s`, `3m 05s`, `2h 10m`, `3d 4h`."""
+    """Return a duration in two units at most: `80ms`, `4.2s`, `3m 05s`, `2h 10m`, `3d 4h`."""
+    if span_s < 1:
+        return f"{max(0.0, span_s) * 1000:.0f}ms"
     if span_s < 60:
-        return f"{max(0.0, span_s):.1f}s" if span_s < 10 else f"{int(span_s)}s"
+        return f"{span_s:.1f}s" if span_s < 10 else f"{int(span_s)}s"
     if span_s < 3600:
         return f"{int(span_s // 60)}m {int(span_s % 60):02d}s"
     if span_s < 86_400:

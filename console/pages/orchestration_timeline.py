@@ -169,7 +169,7 @@ def work_of(run: Context) -> str:
 def _lane(work: list[Context], subject: str, group: str) -> gantt.Lane:
     last = work[-1]
     label = f"{last['phase']}.{last['task']} {subject}".rstrip() if last["kind"] == "task" else work_of(last)
-    label = f"   ↳ {label}" if last["kind"] == "task-review" else label
+    label = f"↳ {label}" if last["kind"] == "task-review" else label
     href = f"/orchestrations/{ids.orchestration_of(last['run'])}/logs?run={last['run']}"
     return gantt.Lane(label, group, tuple(_attempt(run) for run in work), last["status"], href)
 
