@@ -43,7 +43,6 @@ _SETTINGS = (
     "core.pager=cat",
     "core.quotePath=false",
     "core.attributesFile=/dev/null",
-    "diff.external=",
     "protocol.allow=never",
     "submodule.recurse=false",
 )
@@ -89,8 +88,8 @@ def repository(repo: str) -> Path | None:
         return None
 
 
-async def git(repo: Path, *arguments: str) -> tuple[str, bool]:
-    """Return what git printed, and whether it was cut off. Raises GitFailed."""
+async def diff(repo: Path, *arguments: str) -> tuple[str, bool]:
+    """Return what `git diff` printed, and whether it was cut off. Raises GitFailed."""
     program = shutil.which("git")
     if program is None:
         raise GitFailed("there is no git on the machine of the console")
@@ -106,7 +105,7 @@ async def git(repo: Path, *arguments: str) -> tuple[str, bool]:
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_LITERAL_PATHSPECS": "1",
     }
-    command = [program, "--no-pager", *settings, "-C", str(repo), *arguments]
+    command = [program, "--no-pager", *settings, "-C", str(repo), "diff", *_PLAIN, *arguments]
     process = await anyio.open_process(command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env, start_new_session=True)
     said: dict[str, bytes] = {"out": b"", "err": b""}
     cut = False
@@ -161,7 +160,7 @@ async def changes_of(repo: Path, base: str, head: str) -> Changes:
     """Return what a range of commits changed. Raises GitFailed."""
     key = (str(repo), base, head)
     if key not in _KNOWN:
-        out, _ = await git(repo, "diff", "--numstat", "-z", *_PLAIN, base, head, "--")
+        out, _ = await diff(repo, "--numstat", "-z", base, head, "--")
         _KNOWN[key] = parsed(out)
         while len(_KNOWN) > KNOWN_MAX:
             _KNOWN.popitem(last=False)
@@ -263,7 +262,7 @@ async def _diff(backend: Backend, orchestration_: str, place: str, index: str) -
         if int(index) >= len(files):
             raise Problem(Reason.ENTITY_NOT_FOUND, "there is no such change")
         path = files[int(index)].path
-        out, cut = await git(repo, "diff", *_PLAIN, task["base"], task["head"], "--", path)
+        out, cut = await diff(repo, task["base"], task["head"], "--", path)
     except GitFailed as error:
         raise Problem(Reason.INTERNAL, str(error)) from error
     return {"problem": None, "lines": diff_lines(out), "cut": cut}
@@ -272,7 +271,7 @@ async def _diff(backend: Backend, orchestration_: str, place: str, index: str) -
 def routes(console: Console) -> list[Route]:
     """Return the diff of a file, which is asked for when it is opened."""
 
-    async def diff(request: Request) -> Response:
+    async def show(request: Request) -> Response:
         template = console.templates.get_template("orchestration_changes_diff.html")
         query = request.query_params
         try:
@@ -281,4 +280,4 @@ def routes(console: Console) -> list[Route]:
             return HTMLResponse(template.render({"problem": problem}), problem.status)
         return HTMLResponse(template.render(context))
 
-    return [Route("/orchestrations/{id}/changes/diff", diff)]
+    return [Route("/orchestrations/{id}/changes/diff", show)]
