@@ -32,7 +32,7 @@ CHUNKS = 200
 CHUNKS_MAX = 1000
 LINES_MAX = 5000
 """On one page: a browser becomes slow with more."""
-WAIT_S = 4.0
+WAIT_S = 2.0
 FOUND_MAX = 300
 SEARCH_S_MAX = 8.0
 LINE_CHARS_MAX = 4000
