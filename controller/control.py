@@ -127,7 +127,7 @@ def _retry(draft: Draft, o: Orchestration, command: Retry) -> None:
             draft.queue(o, RunKind.VALIDATE, base=o.heads)
         case OrchestrationStatus.PLANNING:
             draft.queue(o, RunKind.PLAN, phase=o.current().id, base=o.heads)
-        case OrchestrationStatus.EXECUTING:
+        case OrchestrationStatus.EXECUTING if o.current().status is not PhaseStatus.COMPLETE:
             _retry_tasks(draft, o)
         case OrchestrationStatus.REVIEWING if o.current().status is PhaseStatus.REVIEWING:
             progress.review(draft, o)

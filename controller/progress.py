@@ -268,7 +268,7 @@ def advance(draft: Draft, o: Orchestration) -> None:
 
 def go_on(draft: Draft, o: Orchestration) -> None:
     """Start what is ready where the tasks of a phase are being done: after a hold is gone, or the plan or the policy changed."""
-    if o.status is not OrchestrationStatus.EXECUTING or o.hold(HoldKind.BLOCKED) is not None:
+    if o.status is not OrchestrationStatus.EXECUTING or o.hold(HoldKind.BLOCKED) is not None or o.current().status is PhaseStatus.COMPLETE:
         return
     if not any(run.kind is RunKind.VERIFY for run in o.open_runs()):
         advance(draft, o)
