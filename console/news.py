@@ -58,14 +58,16 @@ class News:
             async for batch in batches:
                 for stored in batch:
                     self.seq = stored.seq
-                    self._tell(stored.seq, _topics_of(stored.data))
+                    self.tell(stored.seq, topics_of(stored.data))
 
-    def _tell(self, seq: int, topics: frozenset[str]) -> None:
+    def tell(self, seq: int, topics: frozenset[str]) -> None:
+        """Tell all who listen that the message at `seq` is about `topics`."""
         for listener in self._listeners:
             listener(seq, topics)
 
 
-def _topics_of(data: bytes) -> frozenset[str]:
+def topics_of(data: bytes) -> frozenset[str]:
+    """Return what a stored message is news about; one that cannot be read here may be about anything."""
     try:
         return topics(codec.decode_ledger(data))
     except codec.Malformed as error:

@@ -16,19 +16,25 @@
     const up = place.dataset.up.split(" "), at = names.indexOf(place.dataset.along);
     const lines = place.dataset.chart === "lines";
     const shown = lines ? rows : rows.slice(0, 24);
-    const along = shown.map((row, index) => (lines ? seconds(row[at]) : index));
-    const data = [along, ...up.map((name) => shown.map((row) => { const text = row[names.indexOf(name)]; return text === "" ? null : Number(text); }))];
+    const amount = (row, name) => { const text = row[names.indexOf(name)]; return text === "" ? null : Number(text); };
+    if (!shown.some((row) => up.some((name) => amount(row, name) !== null))) { place.remove(); return; }
+    // bars of a row stand beside each other: each series has places of its own along the axis
+    const wide = 0.8 / up.length;
+    const spots = lines ? shown.map((row) => [row, null, seconds(row[at])]) : shown.flatMap((row, index) => up.map((name, k) => [row, name, index + (k - (up.length - 1) / 2) * wide]));
+    const data = [spots.map((spot) => spot[2]), ...up.map((name) => spots.map(([row, only]) => (only === null || only === name ? amount(row, name) : null)))];
+    const along = shown.map((row, index) => index);
+    const hour = 3600, ends = lines ? [data[0][0], data[0][data[0].length - 1]] : [];
     const soft = resolve("--soft"), line = resolve("--line");
-    const bar = (index) => uPlot.paths.bars({ size: [0.8 / up.length, 40], align: 0 });
+    const bar = () => uPlot.paths.bars({ size: [wide, 40], align: 0 });
     const options = {
       width: place.clientWidth || 600, height: 190, cursor: { drag: { x: false, y: false } },
-      scales: lines ? {} : { x: { time: false, range: [-0.6, Math.max(0.6, shown.length - 0.4)] } },
+      scales: lines ? { x: { range: [ends[0] - (ends[0] === ends[1] ? hour : 0), ends[1] + (ends[0] === ends[1] ? hour : 0)] } } : { x: { time: false, range: [-0.6, Math.max(0.6, shown.length - 0.4)] } },
       axes: [
         lines ? { stroke: soft, grid: { stroke: line, width: 1 } } : { stroke: soft, grid: { show: false }, splits: () => along, values: () => shown.map((row) => row[at].replace(/^(validation|dispatch|execution)_/, "").slice(0, 18)), rotate: shown.length > 5 ? -30 : 0, size: shown.length > 5 ? 80 : 40 },
         { stroke: soft, grid: { stroke: line, width: 1 }, size: 56 },
       ],
-      series: [{ label: place.dataset.along, value: lines ? undefined : (chart, value) => (value === null ? "–" : shown[value][at]) }, ...up.map((name, index) => ({
-        label: name, stroke: resolve(tones[index % 4]), width: 1.5, fill: lines ? undefined : resolve(`${tones[index % 4]}-soft`), paths: lines ? undefined : bar(index), points: { show: lines && along.length < 40, size: 7 },
+      series: [{ label: place.dataset.along, value: lines ? undefined : (chart, value) => (value === null ? "–" : shown[Math.round(value)][at]) }, ...up.map((name, index) => ({
+        label: name, stroke: resolve(tones[index % 4]), width: 1.5, fill: lines ? undefined : resolve(`${tones[index % 4]}-soft`), paths: lines ? undefined : bar(), points: { show: lines && shown.length < 40, size: 7 },
       }))],
     };
     place.replaceChildren();
