@@ -138,8 +138,11 @@ def scale_of(attempts: Sequence[Attempt], holds: Sequence[Hold], now: datetime |
     return Scale(min(starts), max([*ends, *([now] if now is not None else [])]))
 
 
-def chart(lanes: Sequence[Lane], holds: Sequence[Hold], now: datetime | None) -> Chart:
-    """Return the drawing of `lanes`, which come in their order, those of a group together; `now` is None when it has ended."""
+def chart(lanes: Sequence[Lane], holds: Sequence[Hold], now: datetime | None, folded: frozenset[str] = frozenset()) -> Chart:
+    """Return the drawing of `lanes`, which come in their order, those of a group together; `now` is None when it has ended.
+
+    Of the groups in `folded` only the heading is drawn.
+    """
     scale = scale_of([attempt for lane in lanes for attempt in lane.attempts], holds, now)
     rows: list[Row] = []
     group = ""
@@ -149,6 +152,8 @@ def chart(lanes: Sequence[Lane], holds: Sequence[Hold], now: datetime | None) ->
             group = lane.group
             rows.append(_group(group, [known for known in lanes if known.group == group], y, scale, now))
             y += ROW
+        if group in folded:
+            continue
         rows.append(_row(lane, y, scale, now))
         y += ROW
     ticks = () if scale is None else ticks_of(scale)

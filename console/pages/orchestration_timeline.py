@@ -20,6 +20,8 @@ LOOK_EVERY_S = 3.0
 ROWS_MAX = 10_000
 EVENTS_MAX = 500
 CACHED_MAX = 64
+MANY = 200
+"""Lines of a chart from which on phases that are done are folded, and rows of the list that are shown at first."""
 _FIELDS = "run, attempt, kind, role, model, node, status, phase, task, queued_at, started_at, ended_at, reason_code, detail"
 _EDGES = ("hold-set", "hold-cleared", "gate-opened", "gate-resolved")
 _FIRST, _LAST = ("init", "validate"), ("finalize",)
@@ -74,8 +76,20 @@ async def load(visit: Visit) -> Context:
             notes.append(f"Only the holds of now are shown: {problem.message}")
     attempts = sorted([*earlier, *newest], key=lambda run: (run["queued_at"], run["run"], run["attempt"]))
     now = None if o["status"] in orchestration.ENDED else host.now()
-    chart = gantt.chart(lanes(o, attempts), holds, now)
-    return {**context, "tab": "timeline", "chart": chart, "attempts": attempts, "notes": notes, "holds": holds, "work_of": work_of}
+    drawn = lanes(o, attempts)
+    whole = visit.query.get("all") == "1" or len(drawn) <= MANY
+    folded = frozenset() if whole else frozenset(_group(phase) for phase in o["plan"] if phase["status"] == "complete")
+    shown = attempts if visit.query.get("all") == "1" else attempts[-MANY:]
+    return {
+        **context,
+        "tab": "timeline",
+        "chart": gantt.chart(drawn, holds, now, folded),
+        "attempts": shown,
+        "hidden": len(attempts) - len(shown),
+        "folded": len(folded),
+        "notes": notes,
+        "work_of": work_of,
+    }
 
 
 async def _edges(backend: Backend, orchestration: str) -> list[Context]:
@@ -140,7 +154,7 @@ def lanes(o: Context, attempts: list[Context]) -> list[gantt.Lane]:
 
 def _phase_lanes(phase: Context, works: OrderedDict[tuple[Any, ...], list[Context]], subjects: dict[tuple[str, int], Context]) -> list[gantt.Lane]:
     """Return the lines of a phase in the order in which they began, reviews of a task under it, tasks that have not begun at the end."""
-    group = f"Phase {phase['phase']}  {phase['status']}"
+    group = _group(phase)
     mine = [(key, work) for key, work in works.items() if key[0] == phase["phase"]]
     place = {key[2]: index for index, (key, _) in enumerate(mine) if key[1] == "task"}
     order = {key: (place.get(key[2], index), index) if key[2] is not None else (index, index) for index, (key, _) in enumerate(mine)}
@@ -153,6 +167,10 @@ def _phase_lanes(phase: Context, works: OrderedDict[tuple[Any, ...], list[Contex
         if task["number"] not in begun:
             found.append(gantt.Lane(f"{phase['phase']}.{task['number']} {task['subject']}", group, status=task["status"]))
     return found
+
+
+def _group(phase: Context) -> str:
+    return f"Phase {phase['phase']} {phase['status']}"
 
 
 def work_of(run: Context) -> str:

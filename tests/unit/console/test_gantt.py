@@ -100,6 +100,13 @@ def test_lines_of_a_group_have_a_heading_with_one_bar_over_all_of_them() -> None
     assert [round(b.y - a.y) for a, b in pairwise(rows)] == [20, 20, 20]
 
 
+def test_of_a_folded_group_only_the_heading_is_drawn() -> None:
+    lanes = [Lane("a", "Phase 1", (attempt(0, 0, 30),)), Lane("b", "Phase 2", (attempt(30, 30, 50),))]
+    rows = chart(lanes, [], None, frozenset({"Phase 1"})).rows
+    assert [row.label for row in rows] == ["Phase 1", "Phase 2", "b"]
+    assert rows[0].text == "30s"
+
+
 def test_before_anything_has_started_planned_lines_stand_without_a_scale() -> None:
     found = chart([Lane("1.1 say it", "Phase 1", (), "pending")], [], at(5))
     assert [row.label for row in found.rows] == ["Phase 1", "1.1 say it"]

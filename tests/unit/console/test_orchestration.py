@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from bus_schemas.ids import BadId
 from bus_schemas.views import LogChunk
+from console import gantt, rendering
 from console.backend import Problem
 from console.pages import orchestration, orchestration_changes, orchestration_events, orchestration_timeline, orchestration_usage
 from console.pages.orchestration_logs import Place, clean, lines, place_of
@@ -149,7 +151,7 @@ def test_a_place_that_is_none_is_refused(query: dict[str, str]) -> None:
 def run(number: int, kind: str, *, phase: str | None = None, task: int | None = None, attempt: int = 1, role: str = "executor") -> dict[str, Any]:
     at = (T0 + timedelta(seconds=number)).isoformat()
     row = {"run": f"shop-o1-r{number}", "attempt": attempt, "kind": kind, "role": role, "model": "shell", "node": "vm", "status": "succeeded"}
-    return row | {"phase": phase, "task": task, "queued_at": at, "started_at": at, "ended_at": at, "reason_code": None}
+    return row | {"phase": phase, "task": task, "queued_at": at, "started_at": at, "ended_at": at, "reason_code": None, "detail": ""}
 
 
 def phase(name: str, *tasks: int) -> dict[str, Any]:
@@ -188,6 +190,22 @@ def test_reviewers_of_a_phase_have_lines_of_their_own() -> None:
     o = held() | {"plan": [phase("1")]}
     runs = [run(1, "review", phase="1", role="reviewer"), run(2, "review", phase="1", role="architect")]
     assert [lane.label for lane in orchestration_timeline.lanes(o, runs)] == ["review", "review by architect"]
+
+
+def test_a_chart_of_five_hundred_tasks_is_drawn_in_under_300_ms() -> None:
+    o = held() | {"plan": [phase("1", *range(1, 501))]}
+    runs = [run(n, "task", phase="1", task=n) for n in range(1, 501)]
+    runs += [run(n + 500, "task-review", phase="1", task=n, role="reviewer") for n in range(1, 501)]
+    template = rendering.environment().get_template("orchestration_timeline_chart.html")
+    took_s = []
+    for _ in range(5):
+        began = time.perf_counter()
+        drawn = gantt.chart(orchestration_timeline.lanes(o, runs), [], T0 + timedelta(hours=1))
+        context = {"notes": [], "hidden": 0, "folded": 0, "work_of": orchestration_timeline.work_of}
+        html = template.render({"o": o, "chart": drawn, "attempts": runs, **context})
+        took_s.append(time.perf_counter() - began)
+    assert html.count('class="bar succeeded"') == 1000
+    assert min(took_s) < 0.3
 
 
 def edge(kind: str, s: int, **detail: str) -> dict[str, Any]:
