@@ -12,8 +12,11 @@ from typing import NamedTuple
 
 WIDTH, LABEL, RIGHT = 1220.0, 280.0, 62.0
 """Of the drawing; of the names at its left; of what is kept free at its right for the last duration."""
-AXIS, ROW, BAR, GROUP_BAR = 22.0, 20.0, 12.0, 4.0
+AXIS, ROW = 34.0, 20.0
+"""Of the scale with the marks of holds under it; of a line."""
 BAR_MIN = 3.0
+WAIT_MIN = 4.0
+"""Waiting that would be shorter than this is left out, unless it is all there is."""
 TICKS_MAX = 10
 LABEL_CHARS_MAX = 40
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000)
@@ -197,7 +200,7 @@ def bars_of(attempt: Attempt, scale: Scale, now: datetime | None) -> list[Bar]:
     waited = words((waited_until - attempt.queued_at).total_seconds())
     if attempt.started_at is None and look == "cancelled":
         return [Bar(x, round(max(BAR_MIN, edge - x), 1), look, f"{name} {attempt.status} after {waited} in the queue")]
-    if edge - x >= 1 or attempt.started_at is None:
+    if edge - x >= WAIT_MIN or attempt.started_at is None:
         found.append(Bar(x, round(max(BAR_MIN, edge - x), 1), "queued", f"{name} waited {waited}"))
     if attempt.started_at is not None:
         x, edge = scale.x(attempt.started_at), scale.x(attempt.ended_at or now or scale.end)
