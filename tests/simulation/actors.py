@@ -19,14 +19,15 @@ from bus_schemas import commands as c
 from bus_schemas.commands import Command, subject_project
 from bus_schemas.decisions import ActionStatus, Receipt
 from bus_schemas.entities import Complexity
-from bus_schemas.events import HoldKind
-from controller.orchestration import Orchestration
+from bus_schemas.events import HoldKind, OrchestrationStatus, TaskStatus
+from controller.orchestration import NOT_STARTED, Orchestration, Phase, Task
 from tests.simulation.evidence import Call
 from tests.simulation.schedule import PROJECT, Op
 
 URL = "nats://sim:4222"
 ANSWER_S = 4.0
 AGAIN_S = 0.4
+LOOK_EVERY_S = 0.1
 
 
 class Request(NamedTuple):
@@ -46,6 +47,10 @@ class Ledger(Protocol):
         """Return an orchestration as the ledger has it now."""
         ...
 
+    def flag_actions(self) -> list[str]:
+        """Return the actions that changed each flag last, as the ledger has it now."""
+        ...
+
 
 def _tend(args: dict[str, Any], ledger: Ledger) -> Request | None:
     """Return what an attentive operator would do now for an orchestration; None where nothing waits."""
@@ -62,7 +67,101 @@ def _tend(args: dict[str, Any], ledger: Ledger) -> Request | None:
         return Request(c.Resume(name))
     if HoldKind.NODE_LOST in holds and chance < 0.5:
         return Request(c.Retry(name))
+    if HoldKind.BUDGET in holds and chance < 0.5:
+        return Request(c.PolicySet(name, {"flow": {"budget_usd": 50.0, "budget_tokens": 10**7}}, o.policy_revision))
+    if HoldKind.BUDGET in holds or (HoldKind.QUOTA in holds and chance < 0.3):
+        return Request(c.Resume(name))
     return None
+
+
+# ── changes by somebody who has read what is there ───────────────────────────────────────────────────────────────────
+
+
+def _live(args: dict[str, Any], ledger: Ledger) -> Orchestration | None:
+    o = ledger.orchestration(str(args["orchestration"]))
+    return o if o is not None and o.is_live else None
+
+
+def _revision(args: dict[str, Any], known: int) -> int:
+    return max(0, known - int(args["stale"]))
+
+
+def _set_policy(args: dict[str, Any], ledger: Ledger) -> Request | None:
+    o = _live(args, ledger)
+    return None if o is None else Request(c.PolicySet(o.id, args["patch"], _revision(args, o.policy_revision)))
+
+
+def _set_role_model(args: dict[str, Any], ledger: Ledger) -> Request | None:
+    o = _live(args, ledger)
+    return None if o is None else Request(c.RoleModelSet(o.id, args["role"], args["model"], _revision(args, o.policy_revision)))
+
+
+def _task(args: dict[str, Any], ledger: Ledger, status: TaskStatus) -> tuple[Orchestration, Phase, Task] | None:
+    """Return one of the tasks of a live orchestration that have this status."""
+    o = _live(args, ledger)
+    if o is None:
+        return None
+    found = [(phase, task) for phase in o.phases for task in phase.tasks if task.status is status]
+    return (o, *found[int(args["pick"] * len(found))]) if found else None
+
+
+def _task_edit(args: dict[str, Any], ledger: Ledger) -> Request | None:
+    found = _task(args, ledger, TaskStatus.PENDING)
+    if found is None:
+        return None
+    o, phase, task = found
+    return Request(c.TaskEdit(o.id, phase.id, task.number, _revision(args, task.revision), subject=args["text"]))
+
+
+def _task_set_model(args: dict[str, Any], ledger: Ledger) -> Request | None:
+    found = _task(args, ledger, TaskStatus.PENDING)
+    if found is None:
+        return None
+    o, phase, task = found
+    return Request(c.TaskModelSet(o.id, phase.id, task.number, _revision(args, task.revision), args["model"]))
+
+
+def _task_skip(args: dict[str, Any], ledger: Ledger) -> Request | None:
+    found = _task(args, ledger, TaskStatus.PENDING)
+    if found is None:
+        return None
+    o, phase, task = found
+    return Request(c.TaskSkip(o.id, phase.id, task.number, _revision(args, task.revision)))
+
+
+def _task_insert(args: dict[str, Any], ledger: Ledger) -> Request | None:
+    o = _live(args, ledger)
+    phase = None if o is None else o.find_phase(o.phase)
+    if o is None or phase is None or not phase.tasks:
+        return None
+    after = int(args["pick"] * (len(phase.tasks) + 1))
+    depends_on = (after,) if after and args["depends"] else ()
+    return Request(c.TaskInsert(o.id, phase.id, after, args["text"], depends_on, _revision(args, phase.revision), model=args["model"]))
+
+
+def _retry_task(args: dict[str, Any], ledger: Ledger) -> Request | None:
+    found = _task(args, ledger, TaskStatus.BLOCKED)
+    return None if found is None else Request(c.Retry(found[0].id, phase=found[1].id, task=found[2].number))
+
+
+def _cancel_abandon(args: dict[str, Any], ledger: Ledger) -> Request | None:
+    o = _live(args, ledger)
+    return Request(c.Cancel(o.id, abandon=True)) if o is not None and o.hold(HoldKind.NODE_LOST) is not None else None
+
+
+def _cancel_late(args: dict[str, Any], ledger: Ledger) -> Request | None:
+    o = _live(args, ledger)
+    return Request(c.Cancel(o.id)) if o is not None and o.status is OrchestrationStatus.FINALIZING else None
+
+
+def _pause_at_order(args: dict[str, Any], ledger: Ledger) -> Request | None:
+    o = _live(args, ledger)
+    return Request(c.Pause(o.id)) if o is not None and any(run.status in NOT_STARTED for run in o.outstanding()) else None
+
+
+def _flag_rollback(args: dict[str, Any], ledger: Ledger) -> Request | None:
+    actions = ledger.flag_actions()
+    return Request(c.FlagRollback(actions[int(args["pick"] * len(actions))])) if actions else None
 
 
 def _launch(args: dict[str, Any], _: Ledger) -> Request:
@@ -80,6 +179,19 @@ MAKE: dict[str, Callable[[dict[str, Any], Ledger], Request | None]] = {
     "pause-stop": _of(lambda a: Request(c.Pause(a["orchestration"], c.PauseMode.STOP))),
     "resume": _of(lambda a: Request(c.Resume(a["orchestration"]))),
     "cancel": _of(lambda a: Request(c.Cancel(a["orchestration"]))),
+    "cancel-abandon": _cancel_abandon,
+    "cancel-late": _cancel_late,
+    "pause-at-order": _pause_at_order,
+    "set-policy": _set_policy,
+    "set-role-model": _set_role_model,
+    "task-edit": _task_edit,
+    "task-set-model": _task_set_model,
+    "task-skip": _task_skip,
+    "task-insert": _task_insert,
+    "retry-task": _retry_task,
+    "flag-set": _of(lambda a: Request(c.FlagSet(a["flag"], a["on"]))),
+    "flag-rollback": _flag_rollback,
+    "node-drain": _of(lambda a: Request(c.NodeDrain(a["node"]))),
     "retry": _of(lambda a: Request(c.Retry(a["orchestration"]))),
     "gate-approve": _of(lambda a: Request(c.GateApprove(a["orchestration"]))),
     "gate-reject": _of(lambda a: Request(c.GateReject(a["orchestration"], a["feedback"]))),
@@ -127,11 +239,13 @@ async def client(name: str, sheet: Sheet, ledger: Ledger, calls: list[Call], zer
 async def _do(name: str, number: int, op: Op, sheet: Sheet, sender: CommandClient, ledger: Ledger, calls: list[Call], zero_s: float) -> None:
     loop = asyncio.get_running_loop()
     await anyio.sleep(max(0.0, zero_s + op.at_s - loop.time()))
-    request = sheet.chosen.get(number) or MAKE[op.verb](op.args, ledger)
+    request = sheet.chosen.get(number) or await _read(op, ledger)
     if request is None:
         sheet.done.add(number)
         return
     sheet.chosen[number] = request
+    if not sheet.tried.get(number):
+        await anyio.sleep(float(op.args.get("thinks_s", 0.0)))  # what was read may change meanwhile
     while True:
         sheet.tried[number] = sheet.tried.get(number, 0) + 1
         outcome = await _call(name, op.key, request, sender, calls)
@@ -140,6 +254,17 @@ async def _do(name: str, number: int, op: Op, sheet: Sheet, sender: CommandClien
             sheet.done.add(number)
             return
         await anyio.sleep(AGAIN_S)
+
+
+async def _read(op: Op, ledger: Ledger) -> Request | None:
+    """Return the command that an operator makes of what is there, once there is something to make it of; None when that takes too long."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + float(op.args.get("patience_s", 0.0))
+    while True:
+        request = MAKE[op.verb](op.args, ledger)
+        if request is not None or loop.time() >= deadline:
+            return request
+        await anyio.sleep(LOOK_EVERY_S)
 
 
 async def _call(name: str, key: str, request: Request, sender: CommandClient, calls: list[Call]) -> str:
@@ -153,7 +278,9 @@ async def _call(name: str, key: str, request: Request, sender: CommandClient, ca
     body_hash = codec.body_hash(envelope.type, codec.decode_envelope(data).body)
     sent_s = loop.time()
     place = len(calls)
-    calls.append(Call(name, key, project, envelope.type, body_hash, envelope.id, sent_s, float("inf"), "unknown", None, request.dry_run))
+    calls.append(
+        Call(name, key, project, envelope.type, body_hash, envelope.id, sent_s, float("inf"), "unknown", None, request.dry_run, request.command)
+    )
     receipt: Receipt | None = None
     try:
         receipt = await sender.submit_raw(subject, envelope.id, data, key, ANSWER_S)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-from bus_schemas import codec
+from bus_schemas import codec, subjects
+from bus_schemas.commands import Command
 from bus_schemas.decisions import Decision, LedgerMessage, Receipt
 from bus_schemas.events import Event
+from bus_schemas.orders import WorkOrder
 from controller.project import Aggregate
 from tests.simulation.machine import Witnessed
 
@@ -29,6 +31,8 @@ class Call(NamedTuple):
     outcome: str
     receipt: Receipt | None
     dry_run: bool = False
+    asked: Command | None = None
+    """The command itself, where it was one."""
 
 
 class Record(NamedTuple):
@@ -68,6 +72,10 @@ class Evidence:
         self.calls, self.ledger, self.stored, self.witness, self.journals = calls, ledger, stored, witness, journals
         self.active: dict[str, Aggregate] = {}
         """What the active controller holds; empty where it was not asked."""
+        self.resting: dict[str, Aggregate] = {}
+        """The states when everything was quiet, before what was still held was cancelled; empty where it never was."""
+        self.emptied: dict[str, float] = {}
+        """When a machine lost its data folder the last time."""
 
     @functools.cached_property
     def messages(self) -> list[tuple[Record, LedgerMessage]]:
@@ -84,6 +92,15 @@ class Evidence:
         """Every event of the ledger in order."""
         pairs = [(entry, event) for entry in self.entries for event in entry.decision.events]
         return [Fact(place, entry.at_s, entry.project, entry.decision, event) for place, (entry, event) in enumerate(pairs)]
+
+    @functools.cached_property
+    def orders(self) -> list[tuple[Record, WorkOrder]]:
+        """Every order that was ever published, decoded."""
+        return [
+            (record, codec.decode_order(record.data))
+            for record in self.stored
+            if record.stream == subjects.WORK and record.subject.startswith("qd.work.")
+        ]
 
 
 class Violation(NamedTuple):

@@ -5,12 +5,15 @@ Owns nothing that survives: a new one is made at each start of a node agent and 
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import anyio
 from msgspec.structs import replace
 
 from bus import host
 from bus_schemas.codec import VERSION
 from bus_schemas.orders import RunKind, WorkOrder
+from bus_schemas.reasons import Reason
 from bus_schemas.reports import Ended, Outcome
 from bus_schemas.routing import AgentOffer
 from node_agent.attempt import Exit, key_of
@@ -30,9 +33,9 @@ class SimExecutor:
 
     recovers = True
 
-    def __init__(self, machine: Machine, seed: int, trouble: float) -> None:
+    def __init__(self, machine: Machine, seed: int, trouble: float, quota: float) -> None:
         """Let agents do what the script of `seed` says."""
-        self._machine, self._seed, self._trouble = machine, seed, trouble
+        self._machine, self._seed, self._trouble, self._quota = machine, seed, trouble, quota
 
     def offers(self) -> tuple[AgentOffer, ...]:
         """Return the agents of this node."""
@@ -40,7 +43,7 @@ class SimExecutor:
 
     async def run(self, order: WorkOrder, context: RunContext) -> Ended:
         """Do an attempt, or find one again that was begun, and return its end."""
-        part = part_of(self._seed, order, self._trouble)
+        part = part_of(self._seed, order, self._trouble, self._quota)
         try:
             return await self._perform(order, context, part)
         except Stopped:
@@ -65,7 +68,9 @@ class SimExecutor:
         exit_is_answer = order.kind is RunKind.VERIFY
         problem = None if part.problem is None else Problem(part.problem, "what the agent handed over cannot be used")
         verdict = judge(Evidence(ending, context.process is None, exit_is_answer, context.stop_reason, problem))
-        ended = _ended(verdict, ending)
+        ended = replace(_ended(verdict, ending), usage=part.usage if ending is not None and ending.spawned else None)
+        if verdict.reason_code == Reason.QUOTA_EXHAUSTED and part.quota_s:
+            ended = replace(ended, resets_at=ended.at + timedelta(seconds=part.quota_s))
         if verdict.outcome is not Outcome.SUCCEEDED:
             return ended
         return _handing_over(ended, part)

@@ -10,8 +10,9 @@ from itertools import pairwise
 
 from bus_schemas import events as e
 from bus_schemas import subjects
-from bus_schemas.decisions import CommandCause, TimerCause
-from bus_schemas.events import GateKind, HoldKind, OrchestrationStatus
+from bus_schemas.commands import Retry
+from bus_schemas.decisions import CommandCause, ReportCause, TimerCause
+from bus_schemas.events import GateKind, HoldKind, OrchestrationStatus, TaskStatus
 from bus_schemas.reasons import Reason
 from bus_schemas.reports import Outcome
 from tests.simulation.evidence import Evidence, Fact
@@ -49,6 +50,33 @@ ALWAYS_SOMETIMES = (
     "two reviewers disagreed",
     "a phase was repaired",
     "a node was lost for a while",
+    "a policy was changed while it ran",
+    "a change of a policy was refused: its revision is stale",
+    "a change of a plan was refused: its revision is stale",
+    "an edit was refused: its task has started",
+    "of two operators on one revision one was refused",
+    "a task was edited",
+    "a task was given a model",
+    "a task was skipped",
+    "a task was inserted",
+    "an attempt that waited was ordered anew by a newer policy",
+    "a start came while a pause waited",
+    "a pause waited for what was under way",
+    "a cancel met a finalize that succeeded",
+    "an orchestration was given to another node",
+    "a drained node was left",
+    "an attempt was given up by the controller itself",
+    "an attempt was lost because its node has forgotten it",
+    "what was given up reported too late",
+    "a node lost its data folder",
+    "an operator gave up what a lost node held",
+    "one task was retried",
+    "a flag was changed",
+    "a flag was rolled back",
+    "a command was refused: its flag is off",
+    "a budget was reached",
+    "a quota was used up",
+    "a quota ended by itself",
     "the state that the active controller holds was compared",
     "the server was restarted",
 )
@@ -72,7 +100,12 @@ def facts_of(evidence: Evidence) -> Counter[str]:
         found["a command was refused"] += 1
         found["a key was used again for something else"] += action.reason_code == Reason.IDEMPOTENCY_MISMATCH
         found["a command was too old"] += action.reason_code == Reason.EXPIRED
+        found["a command was refused: its flag is off"] += action.reason_code == Reason.FEATURE_DISABLED
+        _refused(entry.decision.cause.type, action.reason_code, found)
     _calls(evidence, found)
+    _rivals(evidence, found)
+    _races(evidence, found)
+    found["a node lost its data folder"] = len(evidence.emptied)
     found["a dead letter was kept"] = sum(record.stream == subjects.DLQ and record.subject.startswith("qd.dlq.") for record in evidence.stored)
     found["the state that the active controller holds was compared"] = len(evidence.active)
     return +found
@@ -86,7 +119,62 @@ def _calls(evidence: Evidence, found: Counter[str]) -> None:
             unknown.add((call.client, call.key))
         elif call.outcome in ("ok", "refused") and (call.client, call.key) in unknown:
             found["an outcome that was unknown became known by asking again"] += 1
+        found["one task was retried"] += call.outcome == "ok" and isinstance(call.asked, Retry) and call.asked.task is not None
         found["a repeat was answered as a duplicate"] += call.receipt is not None and call.receipt.duplicate
+
+
+_PLAN_VERBS = frozenset({"task-edit", "task-set-model", "task-skip", "task-insert"})
+
+
+def _refused(verb: str, code: str, found: Counter[str]) -> None:
+    if code == Reason.REVISION_CONFLICT:
+        found[f"a change of a {'plan' if verb in _PLAN_VERBS else 'policy'} was refused: its revision is stale"] += 1
+    elif code == Reason.INVALID_STATE and verb in ("task-edit", "task-set-model", "task-skip"):
+        found["an edit was refused: its task has started"] += 1
+
+
+def _rivals(evidence: Evidence, found: Counter[str]) -> None:
+    """Count the revisions for which one change was accepted and another one refused as stale."""
+    answers: dict[tuple[str, ...], set[str | None]] = {}
+    for call in evidence.calls:
+        target = getattr(call.asked, "target_revision", None)
+        if target is None or call.receipt is None or call.outcome not in ("ok", "refused"):
+            continue
+        what = (str(getattr(call.asked, name, "")) for name in ("orchestration", "phase", "task"))
+        answers.setdefault((*what, str(target)), set()).add(call.receipt.reason_code)
+    found["of two operators on one revision one was refused"] = sum({None, Reason.REVISION_CONFLICT.value} <= codes for codes in answers.values())
+
+
+def _races(evidence: Evidence, found: Counter[str]) -> None:
+    """Count what happens between two events: around pauses and cancels, and after something was given up."""
+    holds: dict[str, set[HoldKind]] = {}
+    queued: dict[str, tuple[int, int]] = {}
+    given_up: set[tuple[str, int]] = set()
+    for fact in evidence.facts:
+        match fact.event:
+            case e.HoldSet(orchestration=o, hold=hold):
+                waited = hold is HoldKind.PAUSED and not isinstance(fact.decision.cause, CommandCause)
+                found["a pause waited for what was under way"] += waited
+                holds.setdefault(o, set()).add(hold)
+            case e.HoldCleared(orchestration=o, hold=hold):
+                found["a quota ended by itself"] += hold is HoldKind.QUOTA and isinstance(fact.decision.cause, TimerCause)
+                holds.setdefault(o, set()).discard(hold)
+            case e.RunStarted(orchestration=o):
+                found["a start came while a pause waited"] += HoldKind.PAUSING in holds.get(o, ())
+            case e.OrchestrationMoved(orchestration=o, status=OrchestrationStatus.COMPLETE):
+                found["a cancel met a finalize that succeeded"] += HoldKind.CANCELLING in holds.get(o, ())
+            case e.RunQueued(run=run, attempt=attempt, policy_revision=revision):
+                before = queued.get(run, (attempt, revision))
+                found["an attempt that waited was ordered anew by a newer policy"] += before[1] < revision
+                queued[run] = (attempt, revision)
+            case e.RunEnded(run=run, attempt=attempt, outcome=Outcome.LOST) if not isinstance(fact.decision.cause, ReportCause):
+                given_up.add((run, attempt))
+                found["an operator gave up what a lost node held"] += isinstance(fact.decision.cause, CommandCause)
+                found["an attempt was lost because its node has forgotten it"] += fact.decision.cause == TimerCause("disowned")
+            case e.ReportStale(run=run, attempt=attempt):
+                found["what was given up reported too late"] += (run, attempt) in given_up
+            case _:
+                pass
 
 
 _ENDS = {
@@ -105,7 +193,15 @@ _HOLDS = {
     HoldKind.PAUSED: "an orchestration was paused",
     HoldKind.BLOCKED: "a run was given up after its attempts",
     HoldKind.NODE_LOST: "a node was lost for a while",
+    HoldKind.BUDGET: "a budget was reached",
+    HoldKind.QUOTA: "a quota was used up",
 }
+
+
+def _flag(fact: Fact) -> str | None:
+    if not isinstance(fact.decision.cause, CommandCause):
+        return None
+    return "a flag was rolled back" if fact.decision.cause.type == "flag-rollback" else "a flag was changed"
 
 
 def _name(fact: Fact) -> str | None:
@@ -131,10 +227,16 @@ def _name(fact: Fact) -> str | None:
         case e.RepairStarted():
             return "a phase was repaired"
         case e.NodeAssigned():
-            return "an orchestration was given to another node"
+            return "a drained node was left" if fact.decision.cause == TimerCause("node-drained") else "an orchestration was given to another node"
         case e.PolicyChanged():
             return "a policy was changed while it ran"
-        case e.TaskEdited() | e.TaskInserted():
-            return "a plan was changed while it ran"
+        case e.TaskEdited(model=model):
+            return "a task was edited" if model is None else "a task was given a model"
+        case e.TaskInserted():
+            return "a task was inserted"
+        case e.TaskMoved(status=TaskStatus.SKIPPED, plan_revision=revision) if revision is not None:
+            return "a task was skipped"
+        case e.FlagChanged():
+            return _flag(fact)
         case _:
             return None

@@ -3,6 +3,8 @@
 Owns nothing; it waits in virtual time outside of all hosts. `heal` ends everything at once.
 
     kill, power       the process dies (with `power`: with its machine, which loses what was not synced) and is started again after `for_s`
+    empty             the node agent dies and comes back with an empty data folder; its agents run on, or (half the time) the machine is another one
+    cut-off           nothing passes for so long that its runs are given up, moved or waited for; then it comes back
     at-step           dies after `amount` more steps of its own
     failpoint         dies when it reaches `place` for the `amount`-th time
     stall-at          is stopped there for `for_s`: a controller that decides, or a node that claims, and goes on much later
@@ -65,6 +67,8 @@ class Faults:
         match fault.kind:
             case "kill" | "power":
                 self._count(fault, self._world.crash(fault.target, fault.for_s, power=fault.kind == "power"))
+            case "empty":
+                self._empty(fault)
             case "at-step":
                 self._steps[fault.target] = fault
                 self._stepped[fault.target] = 0
@@ -72,7 +76,7 @@ class Faults:
             case "failpoint" | "stall-at":
                 self._points.setdefault((fault.target, fault.place), []).append(fault)
                 self._reached[fault.target, fault.place] = 0
-            case "partition" | "half-open":
+            case "partition" | "half-open" | "cut-off":
                 self._partition(fault)
             case "reset":
                 self._count(fault, True)
@@ -137,6 +141,9 @@ class Faults:
     def _join(self, name: str) -> None:
         self._cut.pop(name, None)
         self._world.network.heal(name)
+
+    def _empty(self, fault: Fault) -> None:
+        self._count(fault, self._world.crash(fault.target, fault.for_s, power=fault.amount < 0.5, empty=True))
 
     def _stop(self, fault: Fault) -> None:
         at = self._world.slots[fault.target].host

@@ -21,6 +21,7 @@ from bus_schemas.reports import Started
 from controller.project import Aggregate, replay
 from node_agent.attempt import Delivered, Finished, Key, Spawning, Taken
 from node_agent.attempt import Entry as JournalEntry
+from tests.simulation import control
 from tests.simulation.evidence import Call, Evidence, Violation
 
 _TERMINAL = ("complete", "failed", "cancelled")
@@ -31,7 +32,7 @@ _journal = msgspec.json.Decoder(JournalEntry)
 def violations(evidence: Evidence) -> list[Violation]:
     """Return all that does not hold; empty is what is wanted."""
     found: list[Violation] = []
-    for name, check in CHECKS.items():
+    for name, check in (CHECKS | control.CHECKS).items():
         found += [Violation(name, text) for text in check(evidence)]
     return found
 
@@ -225,13 +226,16 @@ def no_report_lost(evidence: Evidence) -> Iterator[str]:
 
 
 def journal_before_start(evidence: Evidence) -> Iterator[str]:
-    """I1: whatever started on a machine that still holds it open stands in its journal as taken and spawning."""
+    """I1: whatever started on a machine that still holds it open stands in its journal as taken and spawning, unless the journal was lost."""
+    claims = control.claims(evidence)
     for name, data in evidence.journals.items():
         entries = _entries(data)
         taken = {entry.order.nonce for entry in entries if isinstance(entry, Taken)}
         spawning = {entry.key.nonce for entry in entries if isinstance(entry, Spawning)}
         done = {entry.key.nonce for entry in entries if isinstance(entry, Delivered)}
         for seen in evidence.witness:
+            if claims.get((seen.run, seen.attempt), 0.0) <= evidence.emptied.get(name, 0.0):
+                continue
             if seen.machine == name and seen.what == "start" and seen.nonce not in done and not (seen.nonce in taken and seen.nonce in spawning):
                 yield f"{seen.run}.{seen.attempt} started on {name}, whose journal does not know it"
 
@@ -400,7 +404,7 @@ def _holds(held: object, known: object) -> bool:
 
 def quiet(evidence: Evidence) -> Iterator[str]:
     """After the heal phase nothing is on its way: every orchestration ended, or something holds it that is named."""
-    for state in folded(evidence).values():
+    for state in (evidence.resting or folded(evidence)).values():
         for o in state.orchestrations.values():
             open_runs = o.open_runs()
             if not o.is_live and open_runs:

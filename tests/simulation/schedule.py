@@ -68,6 +68,8 @@ class Schedule(Struct, frozen=True):
     skew_s: dict[str, float] = {}
     index: bool = False
     """Whether the controllers keep an index file each."""
+    quota: float = 0.0
+    """How often an agent ends because the quota of its model is used up."""
 
 
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -81,6 +83,7 @@ class Plan(Struct):
     tickets: int = 0
     nodes: tuple[str, ...] = ()
     phases: int = 1
+    clients: tuple[str, ...] = ()
 
     def orchestration(self) -> str:
         """Return one that may exist, mostly."""
@@ -93,6 +96,9 @@ SHELL = dict.fromkeys(("validator", "planner", "executor", "reviewer", "reviewer
 def _overrides(plan: Plan) -> dict[str, Any]:
     rng = plan.rng
     flow: dict[str, Any] = {"run_timeout_s": rng.choice([5, 10, 20]), "max_parallel_tasks": rng.randint(1, 3), "max_task_attempts": rng.randint(1, 3)}
+    flow["on_node_loss"] = rng.choice(["wait", "retry", "move", "move"])
+    if rng.random() < 0.1:
+        flow.update(_budget(rng))
     gates = [gate for gate in ("plan", "review", "finalize") if rng.random() < 0.2]
     if gates:
         flow["human_gates"] = gates
@@ -100,6 +106,10 @@ def _overrides(plan: Plan) -> dict[str, Any]:
         flow["phases_enabled"] = [plan.phases]
     enforcement = rng.choice(["task_and_phase", "task_only", "phase_only", "phase_only"])
     return {"model": {**SHELL, "review_consensus": rng.random() < 0.25}, "review": {"enforcement": enforcement}, "flow": flow}
+
+
+def _budget(rng: random.Random) -> dict[str, Any]:
+    return rng.choice([{"budget_usd": rng.choice([0.02, 0.1, 5.0])}, {"budget_tokens": rng.choice([500, 2000, 10**6])}])
 
 
 def _launch(plan: Plan) -> dict[str, Any]:
@@ -112,6 +122,56 @@ def _launch(plan: Plan) -> dict[str, Any]:
 def _ticket(plan: Plan) -> dict[str, Any]:
     plan.tickets += 1
     return {"title": f"ticket {plan.tickets}"}
+
+
+def _read(plan: Plan) -> dict[str, Any]:
+    """Return how an operator reads before a change: how long it waits for something to change, how long it thinks, and how old its view is."""
+    rng = plan.rng
+    return {
+        "orchestration": plan.orchestration(),
+        "patience_s": rng.choice([0.0, 2.0, 6.0]),
+        "thinks_s": round(rng.choice([0.0, rng.uniform(0.0, 0.3), rng.uniform(0.0, 2.0)]), 3),
+        "stale": 1 if rng.random() < 0.12 else 0,
+        "pick": round(rng.random(), 4),
+    }
+
+
+def _patch(plan: Plan) -> dict[str, Any]:
+    rng = plan.rng
+    patches: list[dict[str, Any]] = [
+        {"flow": {"max_parallel_tasks": rng.randint(1, 4)}},
+        {"flow": {"on_node_loss": rng.choice(["wait", "retry", "move"])}},
+        {"flow": {"human_gates": rng.choice([[], ["review"], ["finalize"], ["plan", "review"]])}},
+        {"flow": {"run_timeout_s": rng.choice([6, 15])}},
+        {"flow": _budget(rng)},
+        {"flow": {"budget_usd": 50.0, "budget_tokens": 10**7}},
+        {"model": {"planner": "shell-2", "review_consensus": rng.random() < 0.5}},
+        {"review": {"enforcement": rng.choice(["task_and_phase", "task_only", "phase_only"])}},
+        {"model": {"planner": "nobody"}},
+    ]
+    return {**_read(plan), "patch": rng.choice(patches)}
+
+
+def _role_model(plan: Plan) -> dict[str, Any]:
+    role = plan.rng.choice(["executor", "executor", "reviewer", "planner", "nobody"])
+    return {**_read(plan), "role": role, "model": plan.rng.choice(["shell", "shell-2", "shell-3", "opus"])}
+
+
+def _edit(plan: Plan) -> dict[str, Any]:
+    return {**_read(plan), "text": f"text {plan.rng.randint(1, 99)}"}
+
+
+def _task_model(plan: Plan) -> dict[str, Any]:
+    return {**_read(plan), "model": plan.rng.choice(["shell-2", "shell-3", None])}
+
+
+def _insert(plan: Plan) -> dict[str, Any]:
+    return {**_edit(plan), "depends": plan.rng.random() < 0.5, "model": plan.rng.choice([None, None, "shell-4"])}
+
+
+def _flag(plan: Plan) -> dict[str, Any]:
+    flag = plan.rng.choice(["cp.runtime_controls", "cp.policy_reconfiguration", "cp.task_reconfiguration", "cp.launch"])
+    return {"flag": flag, "on": plan.rng.random() < 0.6}
 
 
 class Row(Struct, frozen=True):
@@ -128,18 +188,34 @@ MENU: dict[str, Row] = {
     "pause-stop": Row(5, lambda plan: {"orchestration": plan.orchestration(), "mode": "stop"}),
     "resume": Row(8, lambda plan: {"orchestration": plan.orchestration()}),
     "cancel": Row(3, lambda plan: {"orchestration": plan.orchestration()}),
+    "cancel-abandon": Row(3, lambda plan: {**_read(plan), "patience_s": 20.0}),
+    "cancel-late": Row(3, lambda plan: {**_read(plan), "patience_s": 12.0, "thinks_s": round(plan.rng.uniform(0, 0.05), 3)}),
+    "pause-at-order": Row(4, lambda plan: {**_read(plan), "thinks_s": round(plan.rng.uniform(0, 0.03), 3)}),
     "retry": Row(5, lambda plan: {"orchestration": plan.orchestration()}),
+    "retry-task": Row(4, lambda plan: {**_read(plan), "patience_s": 8.0}),
+    "set-policy": Row(9, _patch),
+    "set-role-model": Row(4, _role_model),
+    "task-edit": Row(6, _edit),
+    "task-set-model": Row(4, _task_model),
+    "task-skip": Row(4, _read),
+    "task-insert": Row(5, _insert),
     "gate-approve": Row(4, lambda plan: {"orchestration": plan.orchestration()}),
     "gate-reject": Row(2, lambda plan: {"orchestration": plan.orchestration(), "feedback": "again"}),
     "ticket-add": Row(5, _ticket),
     "design-edit": Row(1, lambda plan: {"title": f"title {plan.rng.randint(1, 9)}"}),
     "node-cordon": Row(1, lambda plan: {"node": plan.rng.choice(plan.nodes)}),
-    "node-uncordon": Row(2, lambda plan: {"node": plan.rng.choice(plan.nodes)}),
+    "node-uncordon": Row(3, lambda plan: {"node": plan.rng.choice(plan.nodes)}),
+    "node-drain": Row(2, lambda plan: {"node": plan.rng.choice(plan.nodes)}),
+    "flag-set": Row(2, _flag),
+    "flag-rollback": Row(2, lambda plan: {"pick": round(plan.rng.random(), 4)}),
     "expired": Row(1, lambda plan: {"title": "too late", "valid_for_s": 0.001}),
     "dry-run": Row(1, lambda plan: {"title": "only asked"}),
     "bad": Row(1, lambda plan: {}),
 }
 """What clients order. `tend` looks at the ledger and does what the orchestration waits for; see `actors`."""
+
+RIVALS = frozenset({"set-policy", "set-role-model", "task-edit", "task-set-model", "task-skip", "task-insert", "pause", "cancel-late"})
+"""What somebody else may order at the same time, with a key of its own: two operators read the same revision, or stop the same thing."""
 
 
 def _ops(plan: Plan, clients: tuple[str, ...], chaos_s: float, count: int) -> list[Op]:
@@ -153,6 +229,12 @@ def _ops(plan: Plan, clients: tuple[str, ...], chaos_s: float, count: int) -> li
         ops.append(op)
         if rng.random() < 0.12:  # somebody else sends the same again, later or at once
             ops.append(Op(round(at_s + rng.choice([0.0, 0.01, rng.uniform(0, 10)]), 3), rng.choice(clients), verb, op.key, op.args))
+        elif verb in RIVALS and rng.random() < 0.25:
+            rival = {
+                **op.args,
+                **{name: value for name, value in MENU[verb].args(plan).items() if name not in ("orchestration", "patience_s", "stale", "pick")},
+            }
+            ops.append(Op(round(at_s + rng.choice([0.0, 0.02]), 3), rng.choice(clients), verb, f"{op.key}-rival", rival))
         elif rng.random() < 0.06:  # the same key for something else
             other = rng.choice(verbs)
             ops.append(Op(round(at_s + rng.uniform(0, 3), 3), rng.choice(clients), other, op.key, MENU[other].args(plan)))
@@ -231,6 +313,10 @@ def _on(kind: str, whom: str, low_s: float, high_s: float) -> Callable[[random.R
     return make
 
 
+def _cut_off(rng: random.Random, at_s: float, world: World) -> Fault:
+    return Fault(round(min(at_s, rng.uniform(0.8, 6.0)), 3), "cut-off", rng.choice(world.nodes), round(rng.choice([rng.uniform(11, 16), rng.uniform(30, 42)]), 3))
+
+
 def _clock(rng: random.Random, at_s: float, world: World) -> Fault:
     step_s = rng.choice([-3600.0, 3600.0, -3 * 86400.0, 3 * 86400.0, rng.uniform(-30, 30)])
     return Fault(at_s, "clock", rng.choice([*world.controllers, *world.nodes]), amount=round(step_s, 3))
@@ -242,6 +328,8 @@ FAULTS: dict[str, tuple[int, Callable[[random.Random, float, World], Fault]]] = 
     "failpoint": (24, _failpoint),
     "stall-at": (14, _stall_at),
     "power": (6, _on("power", "nodes", 0.5, 6)),
+    "empty": (5, _on("empty", "nodes", 0.3, 12)),
+    "cut-off": (6, _cut_off),
     "partition": (8, _on("partition", "anybody", 0.2, 12)),
     "half-open": (4, _on("half-open", "anybody", 0.2, 10)),
     "reset": (6, _on("reset", "anybody", 0, 0)),
@@ -273,6 +361,8 @@ def generate(seed: int) -> Schedule:
     for _ in range(rng.choice([0, 2, 4, 6, 8, 10, 12, 16])):
         kind = rng.choices(kinds, weights)[0]
         faults.append(FAULTS[kind][1](rng, round(rng.uniform(0.3, chaos_s), 3), world))
+    # whoever is cut off comes back while chaos still reigns
+    chaos_s = max([chaos_s, *(fault.at_s + fault.for_s + 1.0 for fault in faults if fault.kind == "cut-off")])
     return Schedule(
         seed=seed,
         controllers=controllers,
@@ -285,12 +375,13 @@ def generate(seed: int) -> Schedule:
         phases=phases,
         check=rng.choice([None, "make test"]),
         index=rng.random() < 0.4,
+        quota=rng.choice([0.0, 0.0, 0.03]),
         skew_s={name: round(rng.uniform(-5, 5), 3) for name in (*world.controllers, *world.nodes) if rng.random() < 0.5},
     )
 
 
 def _nodes(rng: random.Random) -> tuple[NodeSpec, ...]:
-    count = rng.choice([1, 1, 2, 2, 3])
+    count = rng.choice([1, 2, 2, 2, 3])
     specs = [NodeSpec(f"n{n}", f"n{n}", rng.randint(1, 3)) for n in range(1, count + 1)]
     if rng.random() < 0.25:
         specs.append(NodeSpec("n1-twin", "n1", specs[0].capacity))

@@ -20,6 +20,7 @@ from bus_schemas.reports import (
     Result,
     ReviewResult,
     TaskResult,
+    Usage,
     ValidateResult,
     Verdict,
     VerifyResult,
@@ -31,17 +32,22 @@ OWN_WORK = frozenset({RunKind.INIT, RunKind.FINALIZE})
 
 
 class Part(Struct, frozen=True):
-    """What becomes of an attempt. `result` is None where nothing usable was handed over, for `problem`."""
+    """What becomes of an attempt. `result` is None where nothing usable was handed over, for `problem`.
+
+    `quota_s` is how long the quota of its model is used up, None where it is not; 0: nobody says.
+    """
 
     prepares_s: float
     fate: Fate
     result: Result | None
     head: str | None = None
     problem: Reason | None = None
+    quota_s: float | None = None
+    usage: Usage | None = None
 
 
-def part_of(seed: int, order: WorkOrder, trouble: float) -> Part:
-    """Return what the agent of an order does; `trouble` (0 to 1) is how often it does not simply succeed."""
+def part_of(seed: int, order: WorkOrder, trouble: float, quota: float = 0.0) -> Part:
+    """Return what the agent of an order does; `trouble` and `quota` (0 to 1) are how often it does not simply succeed, and meets its quota."""
     rng = random.Random(f"{seed}/{order.run}/{order.attempt}")
     lasts_s = min(4.0, rng.expovariate(2.5))
     appears_s = rng.uniform(0.001, 0.05) if rng.random() < 0.9 else rng.uniform(0.2, 1.6)
@@ -51,7 +57,9 @@ def part_of(seed: int, order: WorkOrder, trouble: float) -> Part:
         fate, problem = _ill_fated(rng, fate, order)
     result = None if problem is not None else result_of(rng, order, trouble)
     head = result.head if isinstance(result, TaskResult | FinalizeResult) else (order.workspace.base or (None,))[0]
-    return Part(rng.uniform(0.0, 0.3), fate, result, head, problem)
+    usage = Usage(rng.randint(10, 900), rng.randint(1, 90), usd=round(rng.uniform(0.001, 0.03), 4)) if rng.random() < 0.8 else None
+    quota_s = rng.choice([0.0, 0.3, rng.uniform(0.5, 5.0)]) if order.kind not in OWN_WORK and rng.random() < quota else None
+    return Part(rng.uniform(0.0, 0.3), fate, result, head, Reason.QUOTA_EXHAUSTED if quota_s is not None else problem, quota_s, usage)
 
 
 def _ill_fated(rng: random.Random, fate: Fate, order: WorkOrder) -> tuple[Fate, Reason | None]:
@@ -95,7 +103,7 @@ def result_of(rng: random.Random, order: WorkOrder, trouble: float) -> Result:
 
 
 def _plan(rng: random.Random, strange: bool) -> PlanResult:
-    count = rng.randint(0, 4) if strange else rng.randint(1, 4)
+    count = rng.randint(0, 4) if strange else rng.randint(1, 5)
     tasks = []
     for number in range(1, count + 1):
         known = range(1, count + 1) if strange else range(1, number)

@@ -36,7 +36,7 @@ def verdict_of(evidence: Evidence, nodes: Mapping[str, str]) -> list[Violation]:
                 )
                 for seen in evidence.witness
             ],
-            journals=[journal_of(nodes[machine], data) for machine, data in evidence.journals.items()],
+            journals=[journal_of(nodes[machine], data) for machine, data in evidence.journals.items() if machine not in evidence.emptied],
             circumstances=audit.Circumstances(quiesced=True, clients_complete=True),
         )
     )

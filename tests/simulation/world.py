@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import shutil
 import tempfile
 import unittest.mock
 import warnings
@@ -26,6 +27,7 @@ from bus import failpoint, host
 from bus.bootstrap import Sync, ensure_all
 from bus.connection import WRONG_LAST_SEQ, Credentials, connect
 from bus_schemas import codec, subjects
+from bus_schemas.entities import Flag
 from bus_schemas.ids import PLANE
 from controller import service as controller_service
 from controller.config import ControllerConfig
@@ -109,6 +111,8 @@ class World:
         self.witness: list[Witnessed] = []
         self.stored: list[Record] = []
         self.crashes: list[Violation] = []
+        self.emptied: dict[str, float] = {}
+        self.resting: dict[str, Aggregate] = {}
         self.zero_s = 0.0
         self.over = False
         self.faults = Faults(self)
@@ -145,7 +149,7 @@ class World:
 
         def main(_: SimHost) -> Coroutine[Any, Any, None]:
             config = NodeConfig(server=URL, name=spec.node, data=machine.data, capacity=spec.capacity)
-            return node_service.serve(config, executor=SimExecutor(machine, self.schedule.seed, self.schedule.trouble))
+            return node_service.serve(config, executor=SimExecutor(machine, self.schedule.seed, self.schedule.trouble, self.schedule.quota))
 
         return main
 
@@ -179,8 +183,11 @@ class World:
         self.say(f"{slot.name} ended: {reason!r}")
         self.loop.call_later(RESTART_S, self.start, slot.name, context=OUTSIDE)
 
-    def crash(self, name: str, again_in_s: float, *, power: bool = False) -> bool:
-        """Kill a process at once and start it again later; return whether it ran. Its burial takes a few steps."""
+    def crash(self, name: str, again_in_s: float, *, power: bool = False, empty: bool = False) -> bool:
+        """Kill a process at once and start it again later, with an `empty` data folder or as it was; return whether it ran.
+
+        Its burial takes a few steps.
+        """
         slot = self.slots[name]
         at = slot.host
         if at is None or not at.alive:
@@ -192,11 +199,14 @@ class World:
         if power and name in self.machines:
             self.machines[name].power_cut(self.loop.rng)
         self.say(f"{name} is {'without power' if power else 'killed'}")
-        slot.dying = self.loop.create_task(self._bury(slot, at, again_in_s), context=OUTSIDE.copy())
+        slot.dying = self.loop.create_task(self._bury(slot, at, again_in_s, empty), context=OUTSIDE.copy())
         return True
 
-    async def _bury(self, slot: Slot, at: SimHost, again_in_s: float) -> None:
+    async def _bury(self, slot: Slot, at: SimHost, again_in_s: float, empty: bool) -> None:
         await at.buried()
+        if empty and slot.data is not None:
+            shutil.rmtree(slot.data, ignore_errors=True)
+            self.emptied[slot.name] = self.loop.time()
         if again_in_s == float("inf"):
             return
         await asyncio.sleep(again_in_s)
@@ -218,6 +228,11 @@ class World:
         """Return an orchestration as the ledger has it now."""
         state = self.states().get(PROJECT)
         return None if state is None else state.orchestrations.get(name)
+
+    def flag_actions(self) -> list[str]:
+        """Return the actions that changed each flag last, as the ledger has it now."""
+        changes = self.states().get(PLANE, Aggregate(PLANE)).flag_changes
+        return [changes[flag].action for flag in sorted(changes)]
 
     def _is_quiet(self) -> bool:
         if not all(sheet.is_done for sheet in self.sheets.values()):
@@ -246,6 +261,13 @@ class World:
         await asyncio.sleep(self.schedule.chaos_s)
         self.say("heal")
         self.faults.heal()
+        if await self._quiet(QUIET_FOR_S):
+            self.resting = dict(self.states())
+            await self._close()
+        return self.evidence()
+
+    async def _quiet(self, for_s: float) -> bool:
+        """Wait until all is quiet and stays so; return whether it ever was."""
         quiet_since: float | None = None
         deadline = self.loop.time() + QUIET_WITHIN_S
         while self.loop.time() < deadline:
@@ -254,11 +276,21 @@ class World:
                 quiet_since = None
             elif quiet_since is None:
                 quiet_since = self.loop.time()
-            elif self.loop.time() - quiet_since >= QUIET_FOR_S:
-                break
-        else:
-            self.crashes.append(Violation("stuck", f"not quiet {QUIET_WITHIN_S:g} s after everything was healed"))
-        return self.evidence()
+            elif self.loop.time() - quiet_since >= for_s:
+                return True
+        self.crashes.append(Violation("stuck", f"not quiet {QUIET_WITHIN_S:g} s after everything was healed"))
+        return False
+
+    async def _close(self) -> None:
+        """Cancel what is still held, so that every action must have found its end."""
+        held = [o.id for state in self.states().values() for o in state.orchestrations.values() if o.is_live]
+        if not held:
+            return
+        ops = [Op(0.0, "closing", "flag-set", "closing", {"flag": Flag.RUNTIME_CONTROLS.value, "on": True})]
+        ops += [Op(0.2, "closing", "cancel", f"closing-{name}", {"orchestration": name}) for name in sorted(held)]
+        at = SimHost(self.loop, self.network, "closing")
+        await at.run(client("closing", Sheet(ops), self, self.calls, self.loop.time()), name="closing")
+        await self._quiet(LOOK_EVERY_S)
 
     async def _set_up(self) -> None:
         body = "".join(f"## Phase {n}\n### Task 1: a\n```sh\ntrue\n```\n" for n in range(1, self.schedule.phases + 1))
@@ -299,6 +331,7 @@ class World:
                 notice("a message was delivered again", consumer.consumer_seq > stream.last_seq and not consumer.is_push)
         found = Evidence(self.calls, ledger, self.stored, self.witness, journals)
         found.active = self._held_by_active()
+        found.resting, found.emptied = self.resting, dict(self.emptied)
         return found
 
     def _held_by_active(self) -> dict[str, Aggregate]:
@@ -429,7 +462,7 @@ def _watching(world: World) -> Iterator[None]:
         except Failure as failure:
             _refused(stream.name, subject, failure)
             raise
-        if stream.name in (subjects.LEDGER, subjects.REP, subjects.DLQ) and not stored.duplicate:
+        if stream.name in (subjects.LEDGER, subjects.REP, subjects.DLQ, subjects.WORK) and not stored.duplicate:
             world.stored.append(Record(stream.name, stored.seq, subject, world.loop.time(), data))
         return stored
 
