@@ -12,6 +12,8 @@ from console.page import Context, Visit
 from console.pages import orchestration
 
 WINDOW = 100
+LOOK_EVERY_S = 2.0
+"""The timeline may read the ledger a little later than the page hears of it."""
 CATEGORIES = ("action", "run", "event")
 NEWEST = "999999999999999999"
 """A position behind every other."""
@@ -61,4 +63,4 @@ def _position(text: str | None) -> Position | None:
         raise Problem(Reason.INVALID_PAYLOAD, str(error)) from error
 
 
-PAGES = (orchestration.tab("events", load),)
+PAGES = (orchestration.tab("events", load, every_s=LOOK_EVERY_S),)

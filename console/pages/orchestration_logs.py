@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -113,6 +114,13 @@ def _chunk(item: dict[str, Any]) -> LogChunk:
     return LogChunk(**{name: item[name] for name in LogChunk.__struct_fields__})
 
 
+def marked(text: str, wanted: str) -> Markup:
+    """Return a line with what was found in it marked; all of it is escaped."""
+    found = re.split(f"({re.escape(wanted)})", text, flags=re.IGNORECASE) if wanted else [text]
+    parts = [Markup("<mark>{}</mark>").format(part) if index % 2 else Markup("{}").format(part) for index, part in enumerate(found)]
+    return Markup("").join(parts)
+
+
 async def read(backend: Backend, run: str, place: Place, *, limit: int = CHUNKS, wait_s: float = 0.0) -> tuple[list[Line], Place]:
     """Return the lines of a run from `place` on; waits up to `wait_s` for the first. Raises Problem."""
     answer = await backend.ask("logs", run=run, after=place.after, limit=limit, wait_s=wait_s)
@@ -172,6 +180,7 @@ async def load(visit: Visit) -> Context:
         "ended": run is not None and run["ended_at"] is not None,
         "shown": len(shown["page"]),
         "LINES_MAX": LINES_MAX,
+        "marked": marked,
         **shown,
     }
 

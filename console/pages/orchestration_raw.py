@@ -58,7 +58,9 @@ def routes(console: Console) -> list[Route]:
         except Problem as problem:
             return HTMLResponse(template.render({"problem": problem}), problem.status)
         inputs = found.get("inputs", {})
+        texts = {name: value for name, value in inputs.items() if isinstance(value, str) and "\n" in value}
+        facts = {name: value for name, value in inputs.items() if name not in texts}
         rest = {name: value for name, value in found.items() if name not in ("inputs", "position")}
-        return HTMLResponse(template.render({"problem": None, "inputs": inputs, "rest": rest}))
+        return HTMLResponse(template.render({"problem": None, "inputs": inputs, "texts": texts, "facts": facts, "rest": rest}))
 
     return [Route("/orchestrations/{id}/raw/document", document), Route("/orchestrations/{id}/raw/order", order)]

@@ -4,72 +4,70 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import anyio
-
 from bus_schemas import ids
 from console.backend import Problem
 from console.page import Context, Visit
 from console.pages import orchestration
 
+LOOK_EVERY_S = 10.0
+"""The timeline may read the ledger a little later than the page hears of it."""
 ROWS_MAX = 200
 _SUMS = "count(*) AS attempts, sum(input_tokens)::BIGINT AS input_tokens, sum(output_tokens)::BIGINT AS output_tokens, sum(usd)::DOUBLE AS usd"
+_WORK = "CASE WHEN task IS NOT NULL THEN phase || '.' || task WHEN phase IS NOT NULL THEN 'phase ' || phase || ' ' || kind ELSE kind END"
 
 
 class Split(NamedTuple):
-    """A table of the tab: how what was used is split. `what` names the first column."""
+    """A table of the tab: how what was used is split, by the expression `by`. `what` names the first column."""
 
     name: str
     title: str
     what: str
-    sql: str
+    by: str
 
 
-def splits(orchestration: str) -> tuple[Split, ...]:
-    """Return what is asked of an orchestration. Raises BadId."""
+SPLITS = (Split("role", "By role", "Role", "role"), Split("model", "By model", "Model", "model"), Split("task", "By task", "Task", _WORK))
+
+
+def statement(split: Split, orchestration: str) -> str:
+    """Return the SQL of a table. Raises BadId."""
     where = f"WHERE orchestration = '{ids.orchestration_id(orchestration)}'"
-    task = "CASE WHEN task IS NOT NULL THEN phase || '.' || task WHEN phase IS NOT NULL THEN 'phase ' || phase || ' ' || kind ELSE kind END"
-    tail = f"GROUP BY 1 ORDER BY usd DESC NULLS LAST, input_tokens DESC, 1 LIMIT {ROWS_MAX}"
-    return (
-        Split("role", "By role", "Role", f"SELECT role, {_SUMS} FROM usage {where} {tail}"),
-        Split("model", "By model", "Model", f"SELECT model, {_SUMS} FROM usage {where} {tail}"),
-        Split("task", "By task", "Task", f"SELECT {task} AS task, {_SUMS} FROM usage {where} {tail}"),
-        Split(
-            "time",
-            "Time of runs",
-            "Kind",
-            "SELECT kind, count(*) AS attempts, count(*) FILTER (status IN ('failed', 'timed_out', 'lost')) AS failed, "
-            f"(sum(run_ms) / 1000)::DOUBLE AS ran_s, (sum(queue_ms) / 1000)::DOUBLE AS waited_s "
-            f"FROM runs {where} GROUP BY 1 ORDER BY ran_s DESC NULLS LAST",
-        ),
+    return f"SELECT {split.by} AS what, {_SUMS} FROM usage {where} GROUP BY 1 ORDER BY usd DESC NULLS LAST, input_tokens DESC, 1 LIMIT {ROWS_MAX}"
+
+
+def everything(orchestration: str) -> str:
+    """Return the SQL of all tables at once, since each statement has a process of its own. Raises BadId."""
+    none = "NULL AS failed, NULL AS ran_s, NULL AS waited_s"
+    used = [f"(SELECT '{split.name}' AS split, *, {none} FROM ({statement(split, orchestration)}))" for split in SPLITS]
+    ran = (
+        "SELECT 'time', kind, count(*), NULL, NULL, NULL, count(*) FILTER (status IN ('failed', 'timed_out', 'lost')), "
+        "(sum(run_ms) / 1000)::DOUBLE AS ran_s, (sum(queue_ms) / 1000)::DOUBLE "
+        f"FROM runs WHERE orchestration = '{ids.orchestration_id(orchestration)}' GROUP BY kind ORDER BY ran_s DESC NULLS LAST"
     )
+    return " UNION ALL ".join([*used, f"({ran})"])
 
 
 async def load(visit: Visit) -> Context:
     """Return what was used, each way it is split. Raises Problem; a timeline that is away is told in the place of the tables."""
     context = await orchestration.head(visit)
-    asked = splits(context["o"]["id"])
+    o = context["o"]
     answers: dict[str, list[dict[str, Any]]] = {}
-    problems: list[Problem] = []
-
-    async def answer(split: Split) -> None:
-        try:
-            found = await visit.backend.ask("sql", sql=split.sql, limit=ROWS_MAX)
-        except Problem as problem:
-            problems.append(problem)
-            return
-        answers[split.name] = [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
-
-    async with anyio.create_task_group() as tasks:
-        for split in asked:
-            tasks.start_soon(answer, split)
-    flow = (context["o"]["active_policy"] or {}).get("flow", {})
+    problem: Problem | None = None
+    try:
+        found = await visit.backend.ask("sql", sql=everything(o["id"]), limit=10 * ROWS_MAX)
+        for row in found["rows"]:
+            named = dict(zip(found["columns"], row, strict=True))
+            answers.setdefault(named["split"], []).append(named)
+    except Problem as error:
+        problem = error
+    flow = (o["active_policy"] or {}).get("flow", {})
     return {
         **context,
         "tab": "usage",
-        "splits": [split for split in asked if split.name != "time"],
+        "splits": SPLITS,
+        "statements": {split.name: statement(split, o["id"]) for split in SPLITS},
         "answers": answers,
-        "problem": problems[0] if problems else None,
-        "budgets": budgets(context["o"], flow),
+        "problem": problem,
+        "budgets": budgets(o, flow),
     }
 
 
@@ -82,4 +80,4 @@ def budgets(o: Context, flow: dict[str, Any]) -> list[tuple[str, float, float, i
     return found
 
 
-PAGES = (orchestration.tab("usage", load),)
+PAGES = (orchestration.tab("usage", load, every_s=LOOK_EVERY_S),)

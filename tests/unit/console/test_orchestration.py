@@ -17,7 +17,7 @@ from bus_schemas.views import LogChunk
 from console import gantt, rendering
 from console.backend import Problem
 from console.pages import orchestration, orchestration_changes, orchestration_events, orchestration_timeline, orchestration_usage
-from console.pages.orchestration_logs import Place, clean, lines, place_of
+from console.pages.orchestration_logs import Place, clean, lines, marked, place_of
 
 T0 = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -134,6 +134,12 @@ def test_what_would_play_with_a_screen_is_taken_out(text: str, shown: str) -> No
     assert clean(text) == shown
 
 
+def test_what_was_found_is_marked_and_all_of_it_escaped() -> None:
+    assert marked("<b>Step</b> step", "step") == "&lt;b&gt;<mark>Step</mark>&lt;/b&gt; <mark>step</mark>"
+    assert marked("a.b", "<") == "a.b"
+    assert marked("x<y", "<") == "x<mark>&lt;</mark>y"
+
+
 @given(st.text())
 def test_nothing_that_controls_a_terminal_is_left(text: str) -> None:
     assert all(character.isprintable() or not character.isascii() for character in clean(text.replace("\n", "")))
@@ -234,9 +240,9 @@ def test_a_window_that_is_linked_to_begins_with_its_row() -> None:
 
 
 def test_only_an_id_comes_into_a_statement() -> None:
-    assert all("WHERE orchestration = 'shop-o1'" in split.sql for split in orchestration_usage.splits("shop-o1"))
+    assert orchestration_usage.everything("shop-o1").count("WHERE orchestration = 'shop-o1'") == 4
     with pytest.raises(BadId):
-        orchestration_usage.splits("shop-o1' OR 1=1 --")
+        orchestration_usage.everything("shop-o1' OR 1=1 --")
 
 
 def test_budgets_are_shown_with_what_is_spent_of_them() -> None:
