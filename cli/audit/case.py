@@ -100,7 +100,7 @@ class Case:
         """Every attempt that was queued; the first of each number stands."""
         found: dict[tuple[str, int], Attempt] = {}
         holds: dict[str, set[str]] = {}
-        for place, deed, event in self.history.flow:
+        for place, deed, event in self.history.work:
             kind = type(event)
             if kind is f.RunQueued:
                 held = not STOPPING.isdisjoint(holds.get(event.orchestration, ()))
@@ -129,7 +129,7 @@ class Case:
     def standings(self) -> dict[str, Standing]:
         """How each orchestration stands at the end of the ledger."""
         found: dict[str, Standing] = {}
-        for place, _, event in self.history.flow:
+        for place, _, event in self.history.standing:
             kind = type(event)
             if kind is f.OrchestrationLaunched:
                 found.setdefault(event.orchestration, Standing(holds=set()))

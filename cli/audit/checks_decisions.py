@@ -69,44 +69,29 @@ class _Before:
         return self.phases.get((event.orchestration, event.phase), "pending")
 
 
-_NONE: list[Any] = []
-
-
 class _Beside:
-    """The decision that an event stands in."""
+    """The decision that an event stands in. Most hold a handful of events, so that looking through them is faster than an index."""
 
-    __slots__ = ("_by_kind", "command", "deed")
+    __slots__ = ("command", "deed", "events")
 
     def __init__(self, deed: Deed) -> None:
-        self.deed = deed
+        self.deed, self.events = deed, deed.events
         self.command = deed.cause.type if type(deed.cause) is CommandCause else None
-        self._by_kind: dict[type, list[Any]] | None = None
 
     def has(self, kind: type, /, **fields: Any) -> bool:
         """Return whether the decision holds an event of this type with these fields."""
-        found = self.all(kind)
-        if not fields:
-            return bool(found)
-        for event in found:
-            for name in fields:
-                if getattr(event, name) != fields[name]:
-                    break
-            else:
-                return True
+        for event in self.events:
+            if type(event) is kind:
+                for name in fields:
+                    if getattr(event, name) != fields[name]:
+                        break
+                else:
+                    return True
         return False
 
     def all(self, kind: type, /) -> list[Any]:
         """Return the events of a type."""
-        by_kind = self._by_kind
-        if by_kind is None:
-            by_kind = self._by_kind = {}
-            for event in self.deed.events:
-                known = by_kind.get(type(event))
-                if known is None:
-                    by_kind[type(event)] = [event]
-                else:
-                    known.append(event)
-        return by_kind.get(kind, _NONE)
+        return [event for event in self.events if type(event) is kind]
 
     def queues(self, kind: str, /, **fields: Any) -> bool:
         """Return whether the decision queues a run of this kind."""
@@ -402,17 +387,18 @@ def hang_together(case: Case) -> Iterator[Finding]:
             before.begin(deed)
         beside = _Beside(deed)
         last: Any = None
+        last_kind: type | None = None
         for event in deed.events:
             kind = type(event)
-            rule = _RULES.get(kind)
-            wrong = None if rule is None else rule(event, beside, before)
-            if wrong is not None:
-                yield Finding(shown_place(place), wrong)
-            if kind is type(last) and last == event:
+            if kind in _RULES:
+                wrong = _RULES[kind](event, beside, before)
+                if wrong is not None:
+                    yield Finding(shown_place(place), wrong)
+            if kind is last_kind and last == event:
                 yield Finding(shown_place(place), f"{f.name_of(event)} stands twice in one decision")
             if kind in _TAKEN:
                 before.take(event)
-            last = event
+            last, last_kind = event, kind
 
 
 _TAKEN = frozenset(
@@ -435,8 +421,8 @@ def work_continues(case: Case) -> Iterator[Finding]:
     """I20: a run begins from the newest commits (one of a task from the commits of the task, if it has some), a new attempt from those of
     the first; what was accepted is among the newest commits after it."""
     walk = _Work()
+    kept: list[tuple[str, str]] = []
     for place, _, deed in case.history.judged:
-        kept: list[tuple[str, str]] = []
         for event in deed.events:
             kind = type(event)
             if kind is f.RunQueued:
@@ -453,9 +439,11 @@ def work_continues(case: Case) -> Iterator[Finding]:
                     kept.append((event.orchestration, event.git_range[1]))
             elif kind in _OF_HEADS:
                 walk.take(event)
-        for orchestration, head in kept:
-            if head not in walk.heads.get(orchestration, ()):
-                yield Finding(shown_place(place), f"commit {head}, which {orchestration} accepted, is not among its newest commits")
+        if kept:
+            for orchestration, head in kept:
+                if head not in walk.heads.get(orchestration, ()):
+                    yield Finding(shown_place(place), f"commit {head}, which {orchestration} accepted, is not among its newest commits")
+            kept.clear()
 
 
 class _Work:
@@ -469,15 +457,13 @@ class _Work:
         self.cancelling: set[str] = set()
 
     def take(self, event: Any) -> None:
-        match event:
-            case f.WorkspaceReady():
-                self.heads[event.orchestration] = (event.base,)
-            case f.HeadsMoved():
-                self.heads[event.orchestration] = event.heads
-            case f.HoldSet(hold="cancelling"):
-                self.cancelling.add(event.orchestration)
-            case _:
-                pass
+        kind = type(event)
+        if kind is f.WorkspaceReady:
+            self.heads[event.orchestration] = (event.base,)
+        elif kind is f.HeadsMoved:
+            self.heads[event.orchestration] = event.heads
+        elif event.hold == "cancelling":
+            self.cancelling.add(event.orchestration)
 
     def base_of(self, event: f.RunQueued) -> tuple[str, ...] | None:
         """Return what an attempt has to begin from; None where that is free."""

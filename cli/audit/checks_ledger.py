@@ -100,24 +100,30 @@ _COUNTED: dict[type, tuple[str, str]] = {
 
 def counters(case: Case) -> Iterator[Finding]:
     """I10: actions, orchestrations, designs and tickets of a project, and runs of an orchestration, are numbered 1, 2, 3."""
-    counts: dict[tuple[str, str], int] = {}
+    counts: dict[str, int] = {}
+    for place, owner, name in _numbered(case):
+        number = counts[owner] = counts.get(owner, 0) + 1
+        if name != f"{owner}{number}":
+            yield Finding(shown_place(place), f"{name} stands where {owner}{number} has to stand")
+            tail = name.rpartition(owner[-2:])[2]
+            counts[owner] = int(tail) if tail.isdecimal() else number
+
+
+def _numbered(case: Case) -> Iterator[tuple[int, str, str]]:
+    """Yield where each name with a number stands, what the name has to be up to the number, and the name."""
     for place, project, deed in case.history.judged:
-        found = [] if deed.action is None else [(project, "a", deed.action.id)]
-        for event in deed.events:
-            kind = type(event)
-            if kind is f.RunQueued:
-                if event.attempt == 1:
-                    found.append((event.orchestration, "r", event.run))
-            elif kind in _COUNTED:
-                letter, noun = _COUNTED[kind]
-                named = getattr(event, noun)
-                found.append((project, letter, named if isinstance(named, str) else named.id))
-        for owner, letter, name in found:
-            number = counts[owner, letter] = counts.get((owner, letter), 0) + 1
-            if name != f"{owner}-{letter}{number}":
-                yield Finding(shown_place(place), f"{name} stands where {owner}-{letter}{number} has to stand")
-                tail = name.rpartition(f"-{letter}")[2]
-                counts[owner, letter] = int(tail) if tail.isdecimal() else number
+        if deed.action is not None:
+            yield place, f"{project}-a", deed.action.id
+    projects = {message.seq: message.project for message in case.history.messages}
+    for place, _, event in case.history.numbered:
+        kind = type(event)
+        if kind is f.RunQueued:
+            if event.attempt == 1:
+                yield place, f"{event.orchestration}-r", event.run
+        else:
+            letter, noun = _COUNTED[kind]
+            named = getattr(event, noun)
+            yield place, f"{projects[seq_of(place)]}-{letter}", named if isinstance(named, str) else named.id
 
 
 def timeline_is_ledger(case: Case) -> Iterator[Finding]:

@@ -50,7 +50,7 @@ def _presets() -> dict[str, Document]:
 def snapshots(case: Case) -> Iterator[Finding]:
     """I8: the hash of a launch is the one of its stored policy, which is what the command asked for."""
     documents, presets = Documents(), _presets()
-    for place, deed, event in case.history.flow:
+    for place, deed, event in case.history.policies:
         if type(event) is not f.OrchestrationLaunched:
             continue
         policy, policy_hash = documents.read(event.policy)
@@ -81,7 +81,7 @@ def changes_fold(case: Case) -> Iterator[Finding]:
     before plus one, and its command named that one before."""
     documents = Documents()
     active: dict[str, tuple[int, Document]] = {}
-    for place, deed, event in case.history.flow:
+    for place, deed, event in case.history.policies:
         kind = type(event)
         if kind is f.OrchestrationLaunched:
             active[event.orchestration] = (1, documents.read(event.policy)[0])
@@ -116,7 +116,7 @@ def runs_use_what_is_in_force(case: Case) -> Iterator[Finding]:
     documents = Documents()
     active: dict[str, tuple[int, Document]] = {}
     models: dict[tuple[str, str | None, int | None], str | None] = {}
-    for place, _, event in case.history.flow:
+    for place, _, event in case.history.plans:
         kind = type(event)
         if kind is f.RunQueued:
             revision, policy = active.get(event.orchestration, (0, {}))
@@ -142,27 +142,23 @@ def runs_use_what_is_in_force(case: Case) -> Iterator[Finding]:
 def catalogue_revisions(case: Case) -> Iterator[Finding]:
     """I9: the revisions of a design are 1, 2, 3; a launch names the current one and the number of phases it has."""
     revisions: dict[str, tuple[int, int]] = {}
-    for place, _, deed in case.history.judged:
-        for event in deed.events:
-            kind = type(event)
-            if kind is f.DesignAdded:
-                if event.design.revision != 1:
-                    yield Finding(shown_place(place), f"{event.design.id} begins with revision {event.design.revision}")
-                revisions[event.design.id] = (event.design.revision, event.design.phase_count)
-            elif kind in _DESIGN:
-                revision, phases = revisions.get(event.design, (0, 0))
-                if event.revision != revision + 1:
-                    yield Finding(shown_place(place), f"{event.design} gets revision {event.revision} after {revision}")
-                count = event.phase_count if kind is f.DesignEdited else None
-                revisions[event.design] = (event.revision, phases if count is None else count)
-            elif kind is f.OrchestrationLaunched:
-                known = revisions.get(event.design)
-                if known != (event.design_revision, event.total_phases):
-                    found = f"{event.orchestration} is of {event.design} revision {event.design_revision} with {event.total_phases} phases"
-                    yield Finding(shown_place(place), f"{found}; the design has (revision, phases) {known}")
-
-
-_DESIGN = frozenset({f.DesignEdited, f.DesignMarked, f.DesignMoved})
+    for place, _, event in case.history.designs:
+        kind = type(event)
+        if kind is f.OrchestrationLaunched:
+            known = revisions.get(event.design)
+            if known != (event.design_revision, event.total_phases):
+                found = f"{event.orchestration} is of {event.design} revision {event.design_revision} with {event.total_phases} phases"
+                yield Finding(shown_place(place), f"{found}; the design has (revision, phases) {known}")
+        elif kind is f.DesignAdded:
+            if event.design.revision != 1:
+                yield Finding(shown_place(place), f"{event.design.id} begins with revision {event.design.revision}")
+            revisions[event.design.id] = (event.design.revision, event.design.phase_count)
+        else:
+            revision, phases = revisions.get(event.design, (0, 0))
+            if event.revision != revision + 1:
+                yield Finding(shown_place(place), f"{event.design} gets revision {event.revision} after {revision}")
+            count = event.phase_count if kind is f.DesignEdited else None
+            revisions[event.design] = (event.revision, phases if count is None else count)
 
 
 def plan_revisions(case: Case) -> Iterator[Finding]:
@@ -171,7 +167,7 @@ def plan_revisions(case: Case) -> Iterator[Finding]:
     plans: dict[tuple[str, str], int] = {}
     tasks: dict[tuple[str, str, int], tuple[str, int]] = {}
     repairs: dict[tuple[str, str], int] = {}
-    for place, _, event in case.history.flow:
+    for place, _, event in case.history.plans:
         kind = type(event)
         if kind not in _PLANNING:
             continue

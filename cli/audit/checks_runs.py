@@ -160,6 +160,9 @@ def in_order(case: Case) -> Iterator[Finding]:
             continue
         key, own = (event.run, event.attempt), _RANK[kind]
         before = rank.get(key)
+        if own == 0 and before is None and event.attempt == 1 and event.run not in newest:
+            newest[event.run], rank[key] = 1, 0  # a first attempt, which nearly all are
+            continue
         if before is not None and before < own and not (kind is f.RunWithdrawn and before == 2) and (before == 2 or kind is not f.RunEnded):
             rank[key] = own  # as it has to be, which is nearly always so
             continue
@@ -189,13 +192,13 @@ def _out_of_order(event: Any, deed: Deed, before: int | None, own: int, newest: 
 
 def nonces(case: Case) -> Iterator[Finding]:
     """I14: no two attempts have one nonce."""
-    known: dict[str, str] = {}
-    for place, _, event in case.history.runs:
+    known: dict[str, tuple[str, int]] = {}
+    for place, _, event in case.history.numbered:
         if type(event) is f.RunQueued:
-            name = _name(event.run, event.attempt)
-            other = known.setdefault(event.nonce, name)
-            if other != name:
-                yield Finding(shown_place(place), f"{name} has the nonce of {other}")
+            key = (event.run, event.attempt)
+            other = known.setdefault(event.nonce, key)
+            if other != key:
+                yield Finding(shown_place(place), f"{_name(*key)} has the nonce of {_name(*other)}")
 
 
 # ── nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -205,7 +208,7 @@ def node_of(case: Case) -> Iterator[Finding]:
     """I12: an attempt is queued for the node of its orchestration; it is started and ended by the node it was queued for."""
     node: dict[str, str] = {}
     queued: dict[tuple[str, int], str] = {}
-    for place, deed, event in case.history.flow:
+    for place, deed, event in case.history.work:
         kind = type(event)
         if kind is f.RunQueued:
             queued[event.run, event.attempt] = event.node
@@ -246,7 +249,8 @@ def fenced(case: Case) -> Iterator[Finding]:
         for event in deed.events:
             kind = type(event)
             if kind is f.RunQueued:
-                newest[event.run] = max(newest.get(event.run, 0), event.attempt)
+                if event.attempt > newest.get(event.run, 0):
+                    newest[event.run] = event.attempt
             elif kind in _OF_REPORT:
                 if kind is f.RunEnded:
                     over.add((event.run, event.attempt))
@@ -254,7 +258,8 @@ def fenced(case: Case) -> Iterator[Finding]:
                     yield Finding(shown_place(place), f"a report of {_name(*key)} is recorded for {_name(event.run, event.attempt)}")
             elif kind is f.RunWithdrawn:
                 over.add((event.run, event.attempt))
-            has_effects = has_effects or kind is not f.ReportStale
+            if kind is not f.ReportStale:
+                has_effects = True
         if key is None or not has_effects:
             continue
         if key[1] != latest:
@@ -288,16 +293,18 @@ def no_start_recorded_beyond_a_stop(case: Case) -> Iterator[Finding]:
     that was queued while nothing might start."""
     paused: dict[str, int] = {}
     ended: dict[str, int] = {}
-    for place, _, event in case.history.flow:
+    for place, _, event in case.history.work:
         kind = type(event)
         if kind is f.RunStarted or kind is f.RunDispatched:
             boundary = paused.get(event.orchestration) or ended.get(event.orchestration)
             attempt = case.attempts.get((event.run, event.attempt))
-            what = f"{f.NAMES[kind]} of {_name(event.run, event.attempt)}"
+            if not boundary and (attempt is None or not attempt.held):
+                continue
+            what = f"{f.NAMES[kind]} of {_name(event.run, event.attempt)} is recorded"
             if boundary:
-                yield Finding(shown_place(place), f"{what} is recorded; {event.orchestration} was stopped at {shown_place(boundary)}")
-            elif attempt is not None and attempt.held:
-                yield Finding(shown_place(place), f"{what} is recorded; it was queued at {shown_place(attempt.at)}, while nothing might start")
+                yield Finding(shown_place(place), f"{what}; {event.orchestration} was stopped at {shown_place(boundary)}")
+            elif attempt is not None:
+                yield Finding(shown_place(place), f"{what}; it was queued at {shown_place(attempt.at)}, while nothing might start")
         elif kind is f.HoldSet and event.hold == "paused":
             paused.setdefault(event.orchestration, place)
         elif kind is f.HoldCleared and event.hold == "paused":
@@ -310,7 +317,7 @@ def nothing_runs_when_stopped(case: Case) -> Iterator[Finding]:
     """I6: a pause is completed, and an orchestration ends as cancelled, only when each attempt that might run is withdrawn or has ended."""
     open_: dict[str, dict[tuple[str, int], bool]] = {}
     holds: dict[str, set[str]] = {}
-    for place, _, event in case.history.flow:
+    for place, _, event in case.history.work:
         kind = type(event)
         if kind is f.RunQueued:
             held = not STOPPING.isdisjoint(holds.get(event.orchestration, ()))
@@ -347,7 +354,7 @@ def _closed(case: Case) -> dict[str, list[tuple[int, int]]]:
     """Return for each orchestration the places between which nothing may start; 0: for ever."""
     found: dict[str, list[tuple[int, int]]] = {}
     paused: dict[str, int] = {}
-    for place, _, event in case.history.flow:
+    for place, _, event in case.history.standing:
         kind = type(event)
         if kind is f.HoldSet and event.hold == "paused":
             paused.setdefault(event.orchestration, place)

@@ -72,7 +72,7 @@ _AFTER_END = frozenset({f.RunWithdrawn, f.RunEnded, f.ReportStale})
 def phases_move(case: Case) -> Iterator[Finding]:
     """I20: a phase moves along legal edges; the next main phase, and finalize, begin when all before are complete or skipped."""
     phases: dict[str, dict[str, str]] = {}
-    for place, _, event in case.history.flow:
+    for place, _, event in case.history.phases:
         kind = type(event)
         if kind is f.OrchestrationLaunched:
             phases[event.orchestration] = {str(number): "pending" for number in range(1, event.total_phases + 1)}
@@ -101,7 +101,7 @@ def tasks_move(case: Case) -> Iterator[Finding]:
     only while it is pending, so never once it has started; a run does it only while it is in progress."""
     tasks: dict[tuple[str, str], dict[int, str]] = {}
     needs: dict[tuple[str, str, int], tuple[int, ...]] = {}
-    for place, _, event in case.history.flow:
+    for place, _, event in case.history.plans:
         kind = type(event)
         if kind not in _OF_TASKS:
             continue
@@ -154,7 +154,7 @@ def texts_are_the_edited_ones(case: Case) -> Iterator[Finding]:
     if not told:
         return
     texts: dict[tuple[str, str, int], tuple[str, str]] = {}
-    for _, _, event in case.history.flow:
+    for _, _, event in case.history.plans:
         kind = type(event)
         if kind is f.PhasePlanned:
             for task in event.tasks:
@@ -181,7 +181,7 @@ def holds_and_gates(case: Case) -> Iterator[Finding]:
     """I20: only a hold that is set is cleared; a pause is pausing before it is paused; a gate is open when it is resolved, and one at a time."""
     holds: dict[str, set[str]] = {}
     gates: dict[str, str] = {}
-    for place, _, event in case.history.flow:
+    for place, _, event in case.history.standing:
         kind = type(event)
         if kind not in _OF_HOLDS:
             continue
@@ -252,20 +252,29 @@ def registered_before(case: Case) -> Iterator[Finding]:
     flag is accepted only while it is on. All as of the registry's message that the decision names."""
     since = _Registry()
     seqs = {message.seq: message.plane_seq for message in case.history.messages}
+    known: tuple[str, int] | None = None
     for place, project, deed in case.history.judged:
         if project == "plane":
             yield from since.take(place, deed.events)
             continue
         plane_seq = seqs[place >> 20]
-        if not since.knew(("project", project), plane_seq):
-            yield Finding(shown_place(place), f"something is decided for {project}, which is not registered as of {plane_seq}")
+        if (project, plane_seq) != known:  # what was known as of a message stays so
+            if not since.knew(("project", project), plane_seq):
+                yield Finding(shown_place(place), f"something is decided for {project}, which is not registered as of {plane_seq}")
+            else:
+                known = (project, plane_seq)
         for event in deed.events:
-            kind = type(event)
-            if (kind is f.OrchestrationLaunched or kind is f.NodeAssigned) and not since.knew(("node", event.node), plane_seq):
+            if type(event) in _GIVEN and not since.knew(("node", event.node), plane_seq):
                 yield Finding(shown_place(place), f"{event.orchestration} is given to {event.node}, which is not registered as of {plane_seq}")
+        if deed.action is None:
+            continue
         flag = FLAG_OF.get(getattr(deed.cause, "type", ""))
-        if flag is not None and deed.action is not None and deed.action.status == "accepted" and not since.was_on(flag, plane_seq):
+        if flag is not None and deed.action.status == "accepted" and not since.was_on(flag, plane_seq):
             yield Finding(shown_place(place), f"{deed.action.id} is accepted while flag {flag} was off as of {plane_seq}")
+
+
+_GIVEN = frozenset({f.OrchestrationLaunched, f.NodeAssigned})
+"""What gives work to a node."""
 
 
 class _Registry:

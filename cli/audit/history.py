@@ -20,9 +20,12 @@ Fact = tuple[int, Deed, Any]
 """An event: its place, the decision it belongs to, and one of `facts.Event`. The checks ask for its type by `is`, which is
 faster than anything that narrows a type, and there are millions."""
 
-_RUNS = (f.RunQueued, f.RunDispatched, f.RunStarted, f.RunWithdrawn, f.RunEnded, f.ReportStale)
-_ENDS = (f.ActionOpened, f.ActionCompleted, f.ActionFailed)
-_WITH_POLICY = frozenset({f.OrchestrationLaunched, f.PolicyChanged})
+_RUNS = frozenset({f.RunQueued, f.RunDispatched, f.RunStarted, f.RunWithdrawn, f.RunEnded, f.ReportStale})
+_ENDS = frozenset({f.ActionOpened, f.ActionCompleted, f.ActionFailed})
+_HOLDS = frozenset({f.OrchestrationMoved, f.HoldSet, f.HoldCleared})
+_PLANS = frozenset({f.PhasePlanned, f.TaskMoved, f.TaskEdited, f.TaskInserted, f.RepairStarted})
+_DESIGNS = frozenset({f.DesignAdded, f.DesignEdited, f.DesignMarked, f.DesignMoved})
+_POLICIES = frozenset({f.OrchestrationLaunched, f.PolicyChanged})
 
 
 class Message(NamedTuple):
@@ -60,10 +63,29 @@ class History:
         self.judged: list[Judged] = []
         self.commands: list[Judged] = []
         self.flow: list[Fact] = []
+        """All of orchestrations."""
         self.runs: list[Fact] = []
+        """What happened to attempts."""
+        self.work: list[Fact] = []
+        """What happened to attempts, and what says whether and where they run: launches, nodes, moves and holds."""
+        self.standing: list[Fact] = []
+        """How orchestrations stand: launches, moves, holds and gates."""
+        self.phases: list[Fact] = []
+        """Launches, moves of orchestrations and of their phases."""
+        self.plans: list[Fact] = []
+        """Plans, tasks and repairs; the attempts that were queued for them, and the policies in force."""
+        self.policies: list[Fact] = []
+        """Launches and changes of policies."""
+        self.designs: list[Fact] = []
+        """Designs, and the launches of them."""
+        self.numbered: list[Fact] = []
+        """What takes a number: launches, designs, tickets and runs."""
         self.ends: list[Fact] = []
+        """What was opened, completed and failed of actions."""
         self.catalogue: list[Fact] = []
-        self.unknown = 0
+        """What is of no orchestration, and of no action."""
+        self.strange: list[Fact] = []
+        """Events of types that are not known."""
         self.events = 0
         self.stored_at_s: dict[int, float] = {}
         self._needles = needles
@@ -82,9 +104,10 @@ class History:
             self.undecodable.append((stored.seq, stored.subject, str(error)))
             return
         first = row = place_of(stored.seq, 0)
+        project, routes, add = said.project, self._routes, self.judged.append
         for deed in said.deeds:
-            judged = _new(Judged, (row, said.project, deed))
-            self.judged.append(judged)
+            judged = _new(Judged, (row, project, deed))
+            add(judged)
             if deed.action is not None:
                 row += 1
             if type(deed.cause) is CommandCause:
@@ -92,10 +115,10 @@ class History:
                 self.commands.append(judged)
             for event in deed.events:
                 kind = type(event)
-                if kind in _WITH_POLICY:
+                if kind in _POLICIES:
                     event.policy = self._kept(event.policy)
                 fact = (row, deed, event)
-                for append in self._routes.get(kind, ()):
+                for append in routes[kind]:
                     append(fact)
                 row += 1
             self.events += len(deed.events)
@@ -107,9 +130,10 @@ class History:
         data = bytes(raw)
         return self._bodies.setdefault(data, msgspec.Raw(data))
 
-    def count_unknown(self, _: Fact) -> None:
-        """Count an event of a type that is not known."""
-        self.unknown += 1
+    @property
+    def unknown(self) -> int:
+        """How many events are of types that are not known."""
+        return len(self.strange)
 
     def time_of(self, place: int) -> float:
         """Return when the stream stored the message of a place, in seconds since 1970."""
@@ -117,17 +141,23 @@ class History:
 
 
 def _routes(history: History) -> dict[type, tuple[Callable[[Fact], None], ...]]:
-    """Return for each type of event how it is put into the lists that want it."""
-    found: dict[type, tuple[Callable[[Fact], None], ...]] = {f.Unknown: (history.count_unknown,)}
-    for kind in f.NAMES:
-        if kind in _RUNS:
-            found[kind] = (history.flow.append, history.runs.append)
-        elif kind is f.ActionOpened:
-            found[kind] = (history.flow.append, history.ends.append)
-        elif kind in _ENDS:
-            found[kind] = (history.ends.append,)
-        elif kind in f.OF_ORCHESTRATION:
-            found[kind] = (history.flow.append,)
-        else:
-            found[kind] = (history.catalogue.append,)
-    return found
+    """Return for each type of event how it is put into the lists that want it.
+
+    A check reads the narrowest list that has all it asks for: a pass over what it does not ask for costs as much. Nothing
+    here refers to the history itself, which is freed at once for that.
+    """
+    lists: tuple[tuple[frozenset[type], list[Fact]], ...] = (
+        (f.OF_ORCHESTRATION, history.flow),
+        (_RUNS, history.runs),
+        (_RUNS | _HOLDS | {f.OrchestrationLaunched, f.NodeAssigned}, history.work),
+        (_HOLDS | {f.OrchestrationLaunched, f.GateOpened, f.GateResolved}, history.standing),
+        (frozenset({f.OrchestrationLaunched, f.OrchestrationMoved, f.PhaseMoved}), history.phases),
+        (_PLANS | _POLICIES | {f.RunQueued}, history.plans),
+        (_POLICIES, history.policies),
+        (_DESIGNS | {f.OrchestrationLaunched}, history.designs),
+        (frozenset({f.OrchestrationLaunched, f.DesignAdded, f.TicketAdded, f.RunQueued}), history.numbered),
+        (_ENDS, history.ends),
+        (frozenset(f.NAMES) - f.OF_ORCHESTRATION - _ENDS, history.catalogue),
+        (frozenset({f.Unknown}), history.strange),
+    )
+    return {kind: tuple(found.append for kinds, found in lists if kind in kinds) for kind in (*f.NAMES, f.Unknown)}
