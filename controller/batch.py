@@ -216,7 +216,7 @@ class Batch:
     def mark_dispatched(self, marks: list[RunDispatched]) -> None:
         """Record what was published since the last batch, where it still stands so; only beside another decision."""
         standing = []
-        for mark in marks:
+        for mark in dict.fromkeys(marks):
             o = self.state.orchestrations.get(mark.orchestration)
             run = None if o is None else o.run(mark.run)
             if run is not None and run.attempt == mark.attempt and run.status is RunStatus.QUEUED:

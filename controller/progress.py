@@ -371,10 +371,13 @@ def _begin_review(draft: Draft, o: Orchestration) -> None:
 
 
 def review(draft: Draft, o: Orchestration) -> None:
-    """Order the reviews of the phase that are not there yet: one, or two under consensus."""
+    """Order the reviews of the phase that are not there yet: one, or two under consensus; with none missing, go on by what they said."""
     phase = o.current()
+    missing = _missing_reviewers(o, phase)
+    if not missing:
+        _conclude(draft, o, phase)
     under_way = {run.reviewer for run in o.open_runs() if run.kind is RunKind.REVIEW and run.phase == phase.id}
-    for reviewer in _missing_reviewers(o, phase):
+    for reviewer in missing:
         if reviewer not in under_way:
             draft.queue(draft.orchestration(o.id), RunKind.REVIEW, phase=phase.id, base=o.heads, reviewer=reviewer)
 
@@ -391,9 +394,11 @@ def _reviewed(draft: Draft, o: Orchestration, run: Run, result: ReviewResult) ->
     reviewer = run.reviewer or PRIMARY
     draft.emit(e.VerdictRecorded(orchestration=o.id, phase=phase.id, reviewer=reviewer, verdict=verdict, findings=result.findings, model=run.model))
     o = draft.orchestration(o.id)
-    phase = o.current()
-    if _missing_reviewers(o, phase):
-        return  # the other one is under way, or failed and blocks
+    if o.hold(HoldKind.BLOCKED) is None:  # else the other one failed, and a retry asks it again
+        review(draft, o)
+
+
+def _conclude(draft: Draft, o: Orchestration, phase: Phase) -> None:
     verdicts = {known.verdict for known in phase.verdicts}
     if len(verdicts) > 1:
         subject = "\n".join(f"{known.reviewer} says {known.verdict}: {_texts(known.findings)}" for known in phase.verdicts)

@@ -314,7 +314,12 @@ def _on(kind: str, whom: str, low_s: float, high_s: float) -> Callable[[random.R
 
 
 def _cut_off(rng: random.Random, at_s: float, world: World) -> Fault:
-    return Fault(round(min(at_s, rng.uniform(0.8, 6.0)), 3), "cut-off", rng.choice(world.nodes), round(rng.choice([rng.uniform(11, 16), rng.uniform(30, 42)]), 3))
+    return Fault(
+        round(min(at_s, rng.uniform(0.8, 6.0)), 3),
+        "cut-off",
+        rng.choice(world.nodes),
+        round(rng.choice([rng.uniform(11, 16), rng.uniform(30, 42)]), 3),
+    )
 
 
 def _clock(rng: random.Random, at_s: float, world: World) -> Fault:

@@ -7,11 +7,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
+from bus.connection import Stored
+from bus_schemas import codec, subjects
+from bus_schemas import commands as c
+from bus_schemas import events as e
+from bus_schemas.decisions import Decision, TimerCause
+from controller.batch import Batch
 from controller.heads import decide_heads
+from controller.ledger import Ledger
 from controller.project import Aggregate
 from tests.simulation.exhaustive import scenario
 from tests.simulation.schedule import Fault
 from tests.simulation.world import play
+from tests.unit.controller.world import World as Story
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -36,3 +44,71 @@ def test_what_a_stopped_controller_stores_after_it_was_replaced_is_acted_on(seed
         )
         result = play(replace(base, seed=seed, ops=base.ops[:1], faults=faults, chaos_s=30.0))
         assert not result.violations, result.violations
+
+
+def test_a_phase_that_is_complete_is_not_checked_again_while_finalize_waits_for_its_gate() -> None:
+    # seed 30075: without a phase review the orchestration still executes when it asks for finalize
+    overrides = {"review": {"enforcement": "task_only"}, "flow": {"human_gates": ["finalize"]}}
+    story = Story(overrides=overrides)
+    while not story.o.holds:
+        story.step()
+    assert story.status == "executing"
+    checks = len(story.events(e.VerifyRecorded))
+
+    story.do(c.Pause("shop-o1"))
+    story.do(c.Resume("shop-o1"))
+    story.do(c.PolicySet("shop-o1", {"flow": {"max_parallel_tasks": 3}}, 1))
+    story.do(c.GateReject("shop-o1", "not yet"))
+    story.do(c.Retry("shop-o1"))
+
+    assert story.o.gate is not None
+    assert len(story.events(e.VerifyRecorded)) == checks
+    assert len([event for event in story.events(e.PhaseMoved) if event.status == "complete"]) == 1
+
+
+def test_a_second_reviewer_that_is_wanted_while_the_first_one_reads_is_asked() -> None:
+    # seed 1004: consensus was turned on, the first verdict waited for a second one, and nobody had ordered it
+    story = Story(overrides={"review": {"enforcement": "phase_only"}})
+    first = story.until("review")
+    story.start(first)
+    story.do(c.PolicySet("shop-o1", {"model": {"review_consensus": True}}, 1))
+    story.end(first)
+    story.finish()
+
+    assert story.status == "complete"
+    assert [event.reviewer for event in story.events(e.VerdictRecorded)] == ["primary", "secondary"]
+
+
+def test_a_second_reviewer_that_failed_and_is_not_wanted_any_more_does_not_hold_the_phase() -> None:
+    overrides = {"model": {"review_consensus": True}, "review": {"enforcement": "phase_only"}, "flow": {"max_task_attempts": 1}}
+    story = Story(overrides=overrides)
+    story.until("review")
+    first, second = story.open("review")
+    story.end(first)
+    story.start(second)
+    story.fail(second)
+    story.do(c.PolicySet("shop-o1", {"model": {"review_consensus": False}}, 1))
+    story.do(c.Retry("shop-o1"))
+    story.finish()
+
+    assert story.status == "complete"
+    assert not story.o.open_actions
+
+
+def test_an_order_that_was_published_twice_is_marked_as_dispatched_once() -> None:
+    # seed 30335: after a take-over, or in one controller that begins again from the ledger
+    story = Story()
+    run = story.open()[0]
+    ledger = Ledger(None, "c1")  # type: ignore[arg-type]
+    heads: dict[str, str] = {}
+    for seq, message in story.ledger:
+        data = codec.encode(replace(message, prev=heads.get(message.project, codec.ZERO_HASH)))
+        heads[message.project] = codec.body_sha256(data)
+        assert ledger.fold_stored(Stored(subjects.ledger(message.project), seq, T0, data, {})) is not None
+    batch = Batch(ledger, "shop", replace(story.context(), plane=ledger.plane))
+    mark = e.RunDispatched("shop-o1", run.id, run.attempt)
+    for _ in range(2):
+        batch.add(Decision(at=story.now, cause=TimerCause("test")))
+        batch.mark_dispatched([mark, mark])
+
+    assert [event for decision in batch.decisions for event in decision.events] == [mark]
