@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import expect
 
 from tests.acceptance.deck import Deck, waiting
@@ -163,6 +164,14 @@ async def test_a_gate_is_judged_where_it_holds_and_typing_is_left_alone(deck: De
     await state(watched, "complete")
     await page.get_by_role("link", name="Timeline").click()
     await expect(page.locator(".gantt path.gate")).to_have_count(2)
+
+
+async def test_its_tabs_have_no_barrier_that_axe_knows(deck: Deck, watched: Watched) -> None:
+    o = deck.json("ls")["items"][0]["id"]
+    for tab in ("", "/events", "/logs", "/raw"):
+        await watched.open(f"/orchestrations/{o}{tab}")
+        found = (await Axe().run(watched.page)).response["violations"]
+        assert [(violation["id"], violation["nodes"][0]["html"]) for violation in found] == [], tab
 
 
 @pytest.mark.parametrize("path", ["logs/text?run=shop-o1-r1", "logs/more?run=../x", "raw/order?run=shop-o9-r1", "changes/diff?task=1.1&file=999999"])
