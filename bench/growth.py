@@ -81,7 +81,7 @@ class Ledger:
         self.events += self._template.events * count
 
 
-async def _started(processes: Processes, bus: Bus, server: EmbeddedServer, data: Path, name: str) -> float:
+async def started(processes: Processes, bus: Bus, server: EmbeddedServer, data: Path, name: str) -> float:
     """Start a controller; return the seconds from its start until it is active. Raises TimeoutError, ChildEnded."""
     env = {"QD_CONTROLLER_SERVER": server.url, "QD_CONTROLLER_TOKEN": server.credentials.token or "", "QD_CONTROLLER_DATA": str(data)}
     begun = time.monotonic()
@@ -104,7 +104,7 @@ async def _stage(bus: Bus, server: EmbeddedServer, ledger: Ledger, data: Path, s
     grown_s = time.monotonic() - begun
     (data / f"stage-{size}").mkdir()
     with Processes(data / f"stage-{size}") as processes:
-        folded_s = await _started(processes, bus, server, data / "index", f"fold-{size}")
+        folded_s = await started(processes, bus, server, data / "index", f"fold-{size}")
         peak_bytes = processes.rss_peak_bytes().get(f"fold-{size}", 0)
     arguments = ["--server", server.url, "--token", server.credentials.token or "", "--data", str(data / "index"), "--series", f"c{size}"]
     command = [sys.executable, "-m", "bench.growth_cost", *arguments, "--launches", str(COST_LAUNCHES)]
@@ -162,7 +162,7 @@ async def growth(data: Path, orchestrations: int) -> Figures:
         await ledger.grow(TAIL)
         (data / "start").mkdir()
         with Processes(data / "start") as processes:
-            start_s = await _started(processes, bus, server, data / "index", "start")
+            start_s = await started(processes, bus, server, data / "index", "start")
             start_peak = processes.rss_peak_bytes().get("start", 0)
             questions = await _questions(bus, orchestrations)
             status = await ask(bus, "status")

@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from bus_schemas.codec import encode
 from bus_schemas.decisions import Receipt
 from bus_schemas.reasons import Reason
-from console import commanding, pages, rendering
+from console import commanding, openapi, pages, rendering
 from console.backend import Backend, Problem
 from console.config import ConsoleConfig
 from console.live import Full, Live
@@ -165,6 +165,10 @@ async def _health(_: Request) -> Response:
     return PlainTextResponse("ok")
 
 
+async def _openapi(_: Request) -> Response:
+    return JSONResponse(openapi.document(pages.PAGES))
+
+
 def application(console: Console) -> Wall:
     """Return the application behind its wall."""
 
@@ -191,6 +195,7 @@ def application(console: Console) -> Wall:
     routes = [
         Route("/login", console.login),
         Route("/health", _health),
+        Route("/openapi.json", _openapi),
         Route("/command/{kind}", console.command, methods=["POST"]),
         *(Route(page.path, shown(page)) for page in pages.PAGES),
         *(Route(f"/live{page.path}", streamed(page)) for page in pages.PAGES if page.patches is not None),

@@ -9,6 +9,16 @@
   document.addEventListener("htmx:config:request", (event) => {
     const request = event.detail.ctx.request;
     if (request.method !== "GET") request.headers["X-QD-Form"] = document.body.dataset.formToken;
+    const form = event.detail.ctx.sourceElement.closest("form");
+    if (form && begun.has(form) && request.body.has("target_revision")) request.body.set("target_revision", begun.get(form));
+  });
+  // a form stands for the revision that was shown when its user began to change it, also when patches bring a newer one: what somebody else
+  // changed since is a conflict that is told, and not written over
+  const begun = new WeakMap();
+  document.addEventListener("input", (event) => {
+    const form = event.target.form, revision = form && form.elements.namedItem("target_revision");
+    if (revision && event.target === revision) begun.delete(form);
+    else if (revision && !begun.has(form)) begun.set(form, revision.value);
   });
   document.addEventListener("htmx:before:request", (event) => {
     const form = event.detail.ctx.sourceElement.closest("form");
@@ -21,10 +31,13 @@
     const form = sourceElement.closest("form");
     const key = form && form.querySelector('input[name="key"]');
     if (key && request.method === "POST" && response && response.status < 500) key.value = crypto.randomUUID();
+    if (form && response && (response.status === 409 || (response.status === 200 && !event.detail.ctx.sourceElement.getAttribute("hx-vals")))) begun.delete(form);
   });
   document.addEventListener("htmx:finally:request", (event) => {
     const form = event.detail.ctx.sourceElement.closest("form");
     if (form) $$("button[aria-busy]", form).forEach((button) => button.removeAttribute("aria-busy"));
+    const made = form && form.id === "policy-form" && $("#policy-outcome .receipt.good[data-revision]");
+    if (made) { $("#target-revision").value = made.dataset.revision; $("#seen-revision").textContent = made.dataset.revision; }
   });
   document.addEventListener("htmx:error", (event) => {
     if (event.detail.ctx && event.detail.ctx.request.method !== "GET") say("The console did not answer. Your input is kept; send it again: with the same key it takes effect once.", "bad");

@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
-from tests.acceptance.deck import GREETING, Deck, make_repo
+from tests.acceptance.deck import GREETING, Deck, make_repo, waiting
 from tests.console.http import Http
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +52,11 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield browser
         await browser.close()
+
+
+def standing(marker: Path) -> str:
+    """Return a design of two tasks, of which the first goes on until `marker` exists (five minutes at most)."""
+    return waiting(marker).replace("seq 300", "seq 3000")
 
 
 class Watched:

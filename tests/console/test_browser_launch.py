@@ -100,7 +100,11 @@ async def test_all_errors_are_shown_at_once_and_the_input_is_kept(deck: Deck, wa
         await page.locator(f"#f-{field}").press("Tab")
     errors = page.locator("#resolved .errors li")
     await expect(errors).to_have_count(3)
-    assert {await errors.nth(i).locator("code").inner_text() for i in range(3)} == {"flow.max_parallel_tasks", "flow.budget_usd", "flow.run_timeout_s"}
+    assert {await errors.nth(i).locator("code").inner_text() for i in range(3)} == {
+        "flow.max_parallel_tasks",
+        "flow.budget_usd",
+        "flow.run_timeout_s",
+    }
     await page.get_by_role("button", name="Launch", exact=True).click()
     await expect(page.locator("#outcome [role=alert] .code")).to_contain_text("validation_")
     await expect(page.locator("#f-run_timeout_s")).to_have_value("soon")
