@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.abc
@@ -133,6 +133,9 @@ class PlayedNode:
         return subjects.report(self.name, order.project, order.run, order.attempt, order.nonce, kind)
 
 
+Played = TypeVar("Played", bound=PlayedNode)
+
+
 async def decisions_of(bus: Bus) -> list[Decision]:
     """Every decision of the ledger, read from the stream itself."""
     last = (await stream_state(bus, subjects.LEDGER)).last_seq
@@ -205,7 +208,11 @@ class Ring:
 
     async def node(self, name: str = "n1", capacity: int = 4) -> PlayedNode:
         """Start a played node once its consumers are there."""
-        node = PlayedNode(self.bus, name, capacity)
+        return await self.join(PlayedNode(self.bus, name, capacity))
+
+    async def join(self, node: Played) -> Played:
+        """Start a played node of any kind once its consumers are there."""
+        name = node.name
         await node.beat()
         await self.until("nodes", lambda nodes: any(item["id"] == name and item["online"] for item in nodes["items"]))
         await _consumers(self.bus, name)
