@@ -67,13 +67,12 @@ async def load(visit: Visit) -> Context:
         earlier = await _EARLIER.of(visit.backend, o["id"], newest)
     except Problem as problem:
         earlier = []
-        notes.append(f"Only the newest attempt of each run is shown: {problem.message}")
+        notes.append(f"Earlier attempts are missing: {problem.message}.")
     try:
         holds = holds_of(await _edges(visit.backend, o["id"]), o)
     except Problem as problem:
         holds = [gantt.Hold(hold["kind"], _time(hold["since"]), None, hold["reason"]) for hold in o["holds"]]
-        if not notes:
-            notes.append(f"Only the holds of now are shown: {problem.message}")
+        notes.append(f"Holds and gates that are over are missing: {problem.message}.")
     attempts = sorted([*earlier, *newest], key=lambda run: (run["queued_at"], run["run"], run["attempt"]))
     now = None if o["status"] in orchestration.ENDED else host.now()
     drawn = lanes(o, attempts)
