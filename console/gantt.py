@@ -15,8 +15,8 @@ WIDTH, LABEL, RIGHT = 1220.0, 280.0, 62.0
 AXIS, ROW = 34.0, 20.0
 """Of the scale with the marks of holds under it; of a line."""
 BAR_MIN = 3.0
-WAIT_MIN = 4.0
-"""Waiting that would be shorter than this is left out, unless it is all there is."""
+WAIT_MIN, MARK = 4.0, 6.0
+"""Waiting that would be shorter than this is left out, unless it is all there is. The mark of one that never ran."""
 TICKS_MAX = 10
 LABEL_CHARS_MAX = 40
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000)
@@ -198,10 +198,10 @@ def bars_of(attempt: Attempt, scale: Scale, now: datetime | None) -> list[Bar]:
     waited_until = attempt.started_at or attempt.ended_at or now or scale.end
     x, edge = scale.x(attempt.queued_at), scale.x(waited_until)
     waited = words((waited_until - attempt.queued_at).total_seconds())
-    if attempt.started_at is None and look == "cancelled":
-        return [Bar(x, round(max(BAR_MIN, edge - x), 1), look, f"{name} {attempt.status} after {waited} in the queue")]
     if edge - x >= WAIT_MIN or attempt.started_at is None:
         found.append(Bar(x, round(max(BAR_MIN, edge - x), 1), "queued", f"{name} waited {waited}"))
+    if attempt.started_at is None and look == "cancelled":  # it never ran: a mark where it was taken back
+        found.append(Bar(max(x, edge - MARK), MARK, look, f"{name} {attempt.status} after {waited} of waiting"))
     if attempt.started_at is not None:
         x, edge = scale.x(attempt.started_at), scale.x(attempt.ended_at or now or scale.end)
         note = f", {attempt.note}" if attempt.note else ""

@@ -76,12 +76,11 @@ def test_each_status_has_its_look(status: str, look: str) -> None:
     assert bars(attempt(0, 0, 5, status))[-1].look == look
 
 
-def test_one_that_was_withdrawn_before_it_started_is_hatched_where_it_waited() -> None:
+def test_one_that_was_withdrawn_before_it_started_waited_and_ends_in_a_mark() -> None:
     found = chart([Lane("a", "", (attempt(0, 0, 100),)), Lane("b", "", (attempt(20, None, 60, "withdrawn"),))], [], None)
-    (bar,) = found.rows[1].bars
-    assert bar.look == "cancelled"
-    assert bar.x > LEFT
-    assert bar.x + bar.width < EDGE
+    waited, mark = found.rows[1].bars
+    assert (waited.look, mark.look, mark.width) == ("queued", "cancelled", gantt.MARK)
+    assert mark.x + mark.width == waited.x + waited.width < EDGE
 
 
 def test_attempts_of_a_run_stand_on_one_line_and_are_counted() -> None:
@@ -172,4 +171,4 @@ def test_whatever_the_clocks_say_every_bar_is_inside_the_drawing(
         for bar in row.bars:
             assert LEFT <= bar.x <= EDGE
             assert bar.width >= BAR_MIN or bar.look == "queued"
-            assert bar.x + bar.width <= EDGE + BAR_MIN + 0.1
+            assert bar.x + bar.width <= EDGE + gantt.MARK + 0.1
