@@ -72,18 +72,23 @@ class _Before:
 class _Beside:
     """The decision that an event stands in. Most hold a handful of events, so that looking through them is faster than an index."""
 
-    __slots__ = ("command", "deed", "events")
+    __slots__ = ("command", "deed", "events", "kinds")
 
     def __init__(self, deed: Deed) -> None:
         self.deed, self.events = deed, deed.events
+        self.kinds: set[type] = set(map(type, deed.events))
         self.command = deed.cause.type if type(deed.cause) is CommandCause else None
 
     def has(self, kind: type, /, **fields: Any) -> bool:
         """Return whether the decision holds an event of this type with these fields."""
+        if kind not in self.kinds:
+            return False
+        if not fields:
+            return True
         for event in self.events:
             if type(event) is kind:
-                for name in fields:
-                    if getattr(event, name) != fields[name]:
+                for name, value in fields.items():
+                    if getattr(event, name) != value:
                         break
                 else:
                     return True
@@ -107,7 +112,7 @@ class _Beside:
 
     @property
     def is_stale(self) -> bool:
-        return self.has(f.ReportStale)
+        return f.ReportStale in self.kinds
 
 
 def _orchestration(event: f.OrchestrationMoved, beside: _Beside, before: _Before) -> str | None:
@@ -212,7 +217,9 @@ def _queued(event: f.RunQueued, beside: _Beside, _: _Before) -> str | None:
         case "task-review":
             good = beside.has(f.TaskMoved, status="in_progress", **place)
         case "review":
-            good = beside.has(f.PhaseMoved, phase=event.phase, status="reviewing") or beside.command == "retry"
+            # beside a verdict: consensus was turned on while the first reviewer read
+            asked = beside.has(f.PhaseMoved, phase=event.phase, status="reviewing") or beside.has(f.VerdictRecorded, phase=event.phase)
+            good = asked or beside.command == "retry"
         case "finalize":
             good = beside.has(f.OrchestrationMoved, status="finalizing") or beside.command == "retry"
         case _:
@@ -237,7 +244,7 @@ def _ended(event: f.RunEnded, beside: _Beside, before: _Before) -> str | None:
     if beside.is_stale or (event.orchestration in before.cancelling and kind != "finalize"):
         return None
     if event.outcome == "succeeded":
-        good = all(beside.has(needed) for needed in _RESULT.get(kind, ()))
+        good = beside.kinds.issuperset(_RESULT.get(kind, ()))
     elif event.orchestration in before.cancelling or beside.command == "cancel":
         good = True
     else:

@@ -254,7 +254,7 @@ def fenced(case: Case) -> Iterator[Finding]:
             elif kind in _OF_REPORT:
                 if kind is f.RunEnded:
                     over.add((event.run, event.attempt))
-                if key is not None and (event.run, event.attempt) != key:
+                if key is not None and (event.run != key[0] or event.attempt != key[1]):
                     yield Finding(shown_place(place), f"a report of {_name(*key)} is recorded for {_name(event.run, event.attempt)}")
             elif kind is f.RunWithdrawn:
                 over.add((event.run, event.attempt))

@@ -29,7 +29,7 @@ def shown_place(place: int) -> str:
     return f"{place // ROWS_OF_A_MESSAGE_MAX}.{place % ROWS_OF_A_MESSAGE_MAX}"
 
 
-class CommandCause(Struct, tag="command", tag_field="cause"):
+class CommandCause(Struct, tag="command", tag_field="cause", gc=False):
     """A command as the controller took it in."""
 
     id: str
@@ -75,7 +75,7 @@ class Action(Struct, gc=False):
     revision: int | None = None
 
 
-class Deed(Struct):
+class Deed(Struct, gc=False):
     """A decision. Its events are `facts.Event`s (see `history.Fact`)."""
 
     at: datetime
@@ -85,7 +85,7 @@ class Deed(Struct):
     events: tuple[Any, ...] = ()
 
 
-class _KnownDeed(Struct):
+class _KnownDeed(Struct, gc=False):
     at: datetime
     cause: CommandCause | ReportCause | BeatCause | TimerCause
     action: Action | None = None
@@ -93,7 +93,7 @@ class _KnownDeed(Struct):
     events: tuple[Known, ...] = ()
 
 
-class Head(Struct):
+class Head(Struct, gc=False):
     """What stands around the decisions of a message."""
 
     project: str
@@ -103,7 +103,7 @@ class Head(Struct):
     decisions: tuple[_KnownDeed, ...]
 
 
-class _RawDeed(Struct):
+class _RawDeed(Struct, gc=False):
     at: datetime
     cause: CommandCause | ReportCause | BeatCause | TimerCause
     action: Action | None = None
@@ -111,7 +111,7 @@ class _RawDeed(Struct):
     events: tuple[msgspec.Raw, ...] = ()
 
 
-class _RawHead(Struct):
+class _RawHead(Struct, gc=False):
     project: str
     batch: str
     prev: str
@@ -119,7 +119,7 @@ class _RawHead(Struct):
     decisions: tuple[_RawDeed, ...]
 
 
-class Said(Struct):
+class Said(Struct, gc=False):
     """A ledger message as it is judged."""
 
     project: str

@@ -31,6 +31,8 @@ class _Line(Struct):
 
 
 TIMELINE_FILE = "timeline.duckdb"
+BUFFER_BYTES = 1 << 20
+"""More than nearly all lines of a ledger, so that a line is not put together from pieces."""
 
 
 class Lines(Generic[T]):
@@ -42,7 +44,7 @@ class Lines(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         """Yield each line that is not blank; a last line without an end, cut off by a kill, is left out. Raises Unreadable."""
-        with self._path.open("rb") as file:
+        with self._path.open("rb", BUFFER_BYTES) as file:
             for number, line in enumerate(file, 1):
                 if line.isspace():
                     continue
