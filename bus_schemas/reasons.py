@@ -135,7 +135,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The agent's result was missing or not of the agreed form.", "One more attempt is made with the error text; then an operator decides."
     ),
     Reason.OUTPUT_TOO_LARGE: Explanation("The agent's result is over 256 KiB.", "Results are summaries; long output belongs to the log."),
-    Reason.VERIFY_FAILED: Explanation("The project's check command failed.", "Its tail is an issue of the phase, which is repaired."),
+    Reason.VERIFY_FAILED: Explanation(
+        "Reserved: no run ends with it, since a check that fails is a good report.",
+        "Its tail is an issue of the phase, which is repaired; where that does not help, `execution_review_exhausted` follows.",
+    ),
     Reason.REVIEW_EXHAUSTED: Explanation(
         "The phase was still not accepted after two repairs and both remediation phases, or a task after three rejections.",
         "Read the issues with `qd timeline ID`; change the design and launch again.",
@@ -143,13 +146,17 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.QUOTA_EXHAUSTED: Explanation("The provider's usage limit is reached.", "It resumes at the reset time, or by `qd resume`."),
     Reason.BUDGET_EXHAUSTED: Explanation(
         "The orchestration's budget is reached.",
-        "`qd resume` continues it; launch the next one with a larger `flow.budget_usd` or `flow.budget_tokens`.",
+        "Raise it with `qd policy set ID flow.budget_usd=N` or `flow.budget_tokens=N`, then `qd resume ID`.",
     ),
     Reason.CONSENSUS_DISAGREEMENT: Explanation(
         "The two reviewers disagree.", "`qd gate show ID` shows both verdicts; approve (pass) or reject (gaps)."
     ),
-    Reason.POLICY_WRITE_FAILED: Explanation("The change of policy could not be recorded.", "Repeat it with the same key."),
-    Reason.TASK_MUTATION_FAILED: Explanation("The change of the tasks could not be recorded.", "Repeat it with the same key."),
+    Reason.POLICY_WRITE_FAILED: Explanation(
+        "Reserved: a change of policy is accepted and recorded in one write, so that it cannot fail afterwards.", "Repeat it with the same key."
+    ),
+    Reason.TASK_MUTATION_FAILED: Explanation(
+        "Reserved: a change of tasks is accepted and recorded in one write, so that it cannot fail afterwards.", "Repeat it with the same key."
+    ),
     Reason.MERGE_CONFLICT: Explanation(
         "The commits of tasks that ran side by side do not merge.", "Make one task depend on the other, or set `flow.max_parallel_tasks` to 1."
     ),

@@ -108,7 +108,7 @@ async def test_a_pause_and_a_change_of_policy_are_decided_ahead_of_thousands_of_
 
     launches_before = {kind: decided[: decided.index(kind)].count("launch") - 3 for kind in ("pause", "set-policy")}
     assert max(launches_before.values()) < FLOOD / 4, launches_before
-    assert max(taken_s.values()) < 2.0, taken_s
+    assert max(taken_s.values()) < 5.0, taken_s  # `bench.backlog` holds it to 2 s, on a machine that does nothing else
     assert paused["hold"]["kind"] == "pausing"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bus_schemas.reasons import EXPLANATIONS, Reason, category
@@ -47,3 +49,12 @@ def test_a_code_of_a_later_version_has_a_category_too() -> None:
 
 def test_explanations_are_in_the_order_of_the_codes() -> None:
     assert list(EXPLANATIONS) == list(Reason)
+
+
+def test_a_code_that_nothing_produces_says_that_it_is_reserved_and_no_other_does() -> None:
+    root = Path(__file__).parents[3]
+    packages = ("controller", "node_agent", "timeline", "cli", "console", "bus")
+    sources = [path.read_text() for package in packages for path in (root / package).rglob("*.py")]
+    sources.append((root / "bus_schemas" / "codec.py").read_text())
+    produced = {reason for reason in Reason if any(f"Reason.{reason.name}" in source for source in sources)}
+    assert {reason for reason in Reason if EXPLANATIONS[reason].cause.startswith("Reserved: ")} == set(Reason) - produced
