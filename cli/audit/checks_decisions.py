@@ -159,6 +159,8 @@ def _phase(event: f.PhaseMoved, beside: _Beside, before: _Before) -> str | None:
             good = beside.has(f.HoldSet, hold="blocked")
         case "complete":
             said = beside.has(f.VerifyRecorded) if was == "executing" else beside.has(f.VerdictRecorded, task=None) or beside.has(f.GateResolved)
+            # a retry finds that nothing is missing: the reviewer that failed is not wanted any more
+            said = said or (was == "reviewing" and beside.command == "retry")
             good = said and (beside.has(f.OrchestrationMoved) or beside.has(f.GateOpened))
         case _:
             good = beside.has(f.OrchestrationMoved) or beside.has(f.GateOpened)
