@@ -17,7 +17,7 @@
     const lines = place.dataset.chart === "lines";
     const shown = lines ? rows : rows.slice(0, 24);
     const amount = (row, name) => { const text = row[names.indexOf(name)]; return text === "" ? null : Number(text); };
-    if (!shown.some((row) => up.some((name) => amount(row, name) !== null))) { place.remove(); return; }
+    if (!shown.some((row) => up.some((name) => amount(row, name) !== null))) { place.textContent = "Nothing to draw yet; the table has what there is."; return; }
     // bars of a row stand beside each other: each series has places of its own along the axis
     const wide = 0.8 / up.length;
     const spots = lines ? shown.map((row) => [row, null, seconds(row[at])]) : shown.flatMap((row, index) => up.map((name, k) => [row, name, index + (k - (up.length - 1) / 2) * wide]));
