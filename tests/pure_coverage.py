@@ -49,7 +49,8 @@ def measure(tests: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         source = ",".join(sorted({module.package for module in modules}))
         run = [sys.executable, "-m", "coverage", "run", "--branch", f"--data-file={data}", f"--source={source}", "-m", "pytest", *tests]
         done = subprocess.run([*run, "-p", "no:cacheprovider"], cwd=ROOT, check=False)
-        print(f"the tests ended with {done.returncode}", file=sys.stderr)
+        if done.returncode != 0:
+            raise SystemExit(f"the tests ended with {done.returncode}: what they reached says nothing")
         subprocess.run(
             [sys.executable, "-m", "coverage", "json", f"--data-file={data}", f"--include={include}", "-o", str(report), "-q"], cwd=ROOT, check=True
         )
