@@ -133,3 +133,13 @@ def test_an_order_that_was_published_twice_is_marked_as_dispatched_once() -> Non
         batch.mark_dispatched([mark, mark])
 
     assert [event for decision in batch.decisions for event in decision.events] == [mark]
+
+
+def test_a_controller_whose_clock_is_days_ahead_deletes_no_reports_of_today() -> None:
+    # seed 2168: an end that its node could not know to be stored was deleted, and stored a second time; a start claim would go the same way
+    base = scenario()
+    faults = (Fault(0.01, "clock", "c1", amount=3 * 86400.0), Fault(0.01, "clock", "c2", amount=3 * 86400.0), Fault(1.0, "kill", "c1", 0.3))
+    result = play(replace(base, faults=(*faults, Fault(1.0, "kill", "c2", 0.3))))
+
+    assert not result.violations
+    assert result.seen.get("a report was deleted", 0) == 0

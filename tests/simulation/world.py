@@ -325,6 +325,7 @@ class World:
         for name, machine in self.machines.items():
             path = machine.data / "journal" / "journal.jsonl"
             journals[name] = path.read_bytes() if path.exists() else b""
+        notice("a report was deleted", self.server.streams[subjects.REP].last_seq > len(self.server.stored(subjects.REP)))
         notice("the server was restarted", self.server.restarts > 0)
         for stream in self.server.streams.values():
             for consumer in stream.consumers.values():
