@@ -79,7 +79,6 @@ PURE = (
     "timeline.projection",
     "timeline.summaries",
     *(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted((ROOT / "cli" / "render").glob("[!_]*.py"))),
-    "cli.audit.chain",
     "cli.audit.export",
     "cli.audit.notes",
     "cli.audit.report",

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
+from bus_schemas.chain import Chain
 from bus_schemas.events import RecordedHead
-from cli.audit.chain import Chain
-from cli.audit.verdict import Violation
+from bus_schemas.violation import Violation
 
 SCHEMA = "qd.export/1"
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"

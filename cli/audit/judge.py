@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple
 
+from bus_schemas.violation import VIOLATIONS_MAX, Violation
 from cli.audit import checks_actions, checks_decisions, checks_keys, checks_ledger, checks_outside, checks_policy, checks_runs, checks_states
 from cli.audit.canary import forms
 from cli.audit.case import Case
 from cli.audit.deeds import CommandCause
 from cli.audit.evidence import Evidence
 from cli.audit.history import History
-from cli.audit.verdict import VIOLATIONS_MAX, Figures, Finding, Verdict, Violation
+from cli.audit.verdict import Figures, Finding, Verdict
 
 
 class Check(NamedTuple):

@@ -7,8 +7,8 @@ import re
 import msgspec
 from msgspec import Struct
 
+from bus_schemas.chain import Expected, Notes, Rolling
 from bus_schemas.events import RecordedHead
-from cli.audit.chain import Expected, Notes, Rolling
 
 _LINE = re.compile(r"(\S+) ([0-9]{1,18}) ([0-9a-f]{64})")
 ALL = "*"

@@ -13,13 +13,13 @@ from pathlib import Path
 import msgspec
 
 from bus.identity import BadIdentity, is_signed_by
+from bus_schemas.chain import HEADS, NO_NOTES, Chain, Notes
 from bus_schemas.ids import PLANE
+from bus_schemas.violation import VIOLATIONS_MAX, Violation
 from cli.audit import export
-from cli.audit.chain import HEADS, NO_NOTES, Chain, Notes
 from cli.audit.evidence import Stored
 from cli.audit.export import FILES, LINES, SIGNED, FileFacts, Judged, LineChain, Manifest, Signature
 from cli.audit.folder import stored_of
-from cli.audit.verdict import VIOLATIONS_MAX, Violation
 
 MANIFEST_BYTES_MAX = 256 * 1024**2
 KNOWN = (export.LEDGER_FILE, export.REPORTS_FILE)

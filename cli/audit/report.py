@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from cli.audit.chain import CHAIN, HEADS, SEQUENCE, Chain
+from bus_schemas.chain import CHAIN, HEADS, SEQUENCE, Chain
+from bus_schemas.violation import Violation
 from cli.audit.export import FILES, LINES, SIGNED, Judged
-from cli.audit.verdict import Verdict, Violation
+from cli.audit.verdict import Verdict
 from cli.table import Column, Table
 from cli.text import cell
 

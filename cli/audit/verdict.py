@@ -6,13 +6,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-
-class Violation(Struct, frozen=True):
-    """An invariant that does not hold: where (a position, an id, a key, a file) and what was found there."""
-
-    invariant: str
-    where: str
-    text: str
+from bus_schemas.violation import Violation
 
 
 class Recovery(Struct, frozen=True):
@@ -58,10 +52,6 @@ class Verdict(Struct, frozen=True):
     def is_clean(self) -> bool:
         """Whether nothing is wrong with what was checked."""
         return not self.violations
-
-
-VIOLATIONS_MAX = 1000
-"""Kept of each invariant: enough to see what is wrong."""
 
 
 class Finding(NamedTuple):

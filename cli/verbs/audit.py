@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from bus.connection import Bus
-    from cli.audit.chain import Notes
+    from bus_schemas.chain import Notes
     from cli.audit.report import Audit
 
 app = App(name="audit", help="Is the record what it was written as?")
@@ -120,12 +120,13 @@ async def show_heads(*, ctx: Ctx) -> None:
 async def _of_ledger(ctx: Ctx, noted: Notes, chain_only: bool) -> Audit:
     """Return the audit of the ledger on the bus."""
     from bus.reader import stream_state
+    from bus.walk import walk
+    from bus_schemas.chain import Chain, Notes
     from bus_schemas.subjects import LEDGER
+    from bus_schemas.violation import Violation
     from cli.audit import live, report
-    from cli.audit.chain import Chain, Notes
     from cli.audit.history import History
     from cli.audit.judge import judge
-    from cli.audit.verdict import Violation
 
     bus = await ctx.bus()
     await _reading(bus, stream_state(bus, LEDGER))  # first: an identity that may not read it hears so at once
@@ -144,7 +145,8 @@ async def _of_ledger(ctx: Ctx, noted: Notes, chain_only: bool) -> Audit:
     violations += stopped
     services.append(report.of_service(report.CONTROLLER, stopped, why_not))
     chain, history = Chain(notes=notes), None if chain_only else History()
-    violations += await _reading(bus, live.walk(bus, chain, history, ctx.out.progress))
+    take = None if history is None else lambda stored: history.take(live.evidence(stored))
+    violations += await _reading(bus, walk(bus, chain, take, ctx.out.progress))
     ctx.out.progress("")
     violations += chain.findings
     checks = [*report.of_chain(chain, tuple(violations)), *services]
@@ -158,8 +160,8 @@ async def _of_ledger(ctx: Ctx, noted: Notes, chain_only: bool) -> Audit:
 
 async def _stopped(ctx: Ctx) -> tuple[list[Any], str | None]:
     """Return the projects that the controller has stopped, as violations, or why it cannot be asked."""
+    from bus_schemas.violation import Violation
     from cli.audit import report
-    from cli.audit.verdict import Violation
 
     try:
         status = await ctx.ask("status")
@@ -203,8 +205,8 @@ def _of_evidence(folder: Path) -> Audit:
 
 
 def _noted(path: str | None) -> Notes:
+    from bus_schemas.chain import NO_NOTES
     from cli.arguments import document
-    from cli.audit.chain import NO_NOTES
     from cli.audit.notes import BadNotes, heads_of
 
     if path is None:

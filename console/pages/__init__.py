@@ -29,4 +29,4 @@ PAGES: tuple[Page, ...] = (
 
 def extra_routes(console: Console) -> list[BaseRoute]:
     """Return the routes that are no pages: fragments that are loaded when they are opened, files to take away."""
-    return [*launch.routes(console), *orchestration_tabs.routes(console)]
+    return [*audit.routes(console), *launch.routes(console), *orchestration_tabs.routes(console)]

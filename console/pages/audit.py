@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from console.backend import Problem
+import anyio
+import msgspec
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from bus.connection import ApiFailure
+from bus.errors import Unavailable
+from bus.walk import noted_by_timeline, walk
+from bus_schemas.chain import NO_NOTES, Chain, Notes
+from bus_schemas.reasons import Reason
+from bus_schemas.views import AuditView
+from console.backend import Backend, Problem
 from console.news import ANY
 from console.page import Context, Page, Visit
 
+if TYPE_CHECKING:
+    from console.app import Console
+
 LIMIT = 100
+
+VERIFY_S = 120.0
+"""A walk that takes longer is given up: some ten million messages. `qd audit verify` has no such limit."""
+
+SHOWN_MAX = 20
+"""Violations on the page."""
 STATUSES = ("refused", "accepted", "completed", "failed")
 
 
@@ -73,3 +95,50 @@ async def _trust(visit: Visit) -> dict[str, Any]:
 
 
 PAGES = (Page("/audit", "audit.html", load, "audit_patches.html", lambda visit: frozenset({ANY}), nav="audit"),)
+
+
+def routes(console: Console) -> list[Route]:
+    """Return the walk along the chain. One at a time: it takes a core."""
+    lock = anyio.Lock()
+
+    async def verify(_: Request) -> Response:
+        template = console.templates.get_template("audit_verified.html")
+        try:
+            lock.acquire_nowait()
+        except anyio.WouldBlock:
+            return HTMLResponse(template.render(problem=Problem(Reason.NOT_READY, "somebody has it verified at this moment")), 409)
+        try:
+            return HTMLResponse(template.render(**await verified(console.backend)))
+        except Problem as problem:
+            return HTMLResponse(template.render(problem=problem), problem.status)
+        finally:
+            lock.release()
+
+    return [Route("/audit/verify", verify, methods=["POST"])]
+
+
+async def verified(backend: Backend) -> Context:
+    """Return what the walk along the ledger found, met with what the timeline noted where that answers. Raises Problem."""
+    try:
+        notes, away = await _notes(backend), ""
+    except Problem as problem:
+        notes, away = NO_NOTES, problem.message
+    chain = Chain(notes=notes)
+    try:
+        async with asyncio.timeout(VERIFY_S):
+            found = [*await walk(backend.bus, chain, None, lambda _: None), *chain.findings]
+    except TimeoutError as late:
+        text = f"not done after {VERIFY_S:g} s, at message {chain.last_seq}; `qd audit verify` takes its time"
+        raise Problem(Reason.NOT_READY, text) from late
+    except (Unavailable, ApiFailure) as error:
+        raise Problem(Reason.NOT_READY, str(error)) from error
+    return {"problem": None, "chain": chain, "projects": len(chain.heads), "found": found[:SHOWN_MAX], "count": len(found), "away": away}
+
+
+async def _notes(backend: Backend) -> Notes:
+    view = page = msgspec.convert(await backend.ask("audit"), AuditView, strict=False)
+    items = list(view.items)
+    while page.next is not None:
+        page = msgspec.convert(await backend.ask("audit", after=page.next), AuditView, strict=False)
+        items += page.items
+    return noted_by_timeline(msgspec.structs.replace(view, items=tuple(items)))

@@ -247,3 +247,11 @@ def test_a_command_to_a_read_only_console_is_refused_at_the_wall(deck: Deck, tmp
     finally:
         process.terminate()
         process.communicate(timeout=10)
+
+
+async def test_the_chain_is_verified_by_a_button(watched: Watched) -> None:
+    await watched.open("/audit")
+    await watched.page.get_by_role("button", name="Verify the chain").click()
+    status = watched.page.locator("#verified [role=status]")
+    await expect(status).to_contain_text("each follows the hash of the one before")
+    assert " 0 heads noted elsewhere" not in await status.inner_text()

@@ -6,11 +6,11 @@ import hashlib
 
 import pytest
 
+from bus_schemas import chain as module
 from bus_schemas import codec
+from bus_schemas.chain import Chain, Expected, Head, Notes, Rolling
 from bus_schemas.decisions import Decision, TimerCause
 from bus_schemas.events import FlagChanged, HeadsRecorded, RecordedHead
-from cli.audit import chain as module
-from cli.audit.chain import Chain, Expected, Head, Notes, Rolling
 from cli.audit.notes import BadNotes, heads_of
 from tests.unit.timeline.story import Story, whole_story
 

@@ -16,11 +16,12 @@ from msgspec.structs import replace
 from bus.identity import BadIdentity, is_signed_by, make_key, sign
 from bus_schemas.codec import body_sha256
 from bus_schemas.events import RecordedHead
+from bus_schemas.violation import Violation
 from cli.audit import export, report
 from cli.audit.export import FileFacts, LineChain, Manifest, Signature, manifest_bytes, read_manifest
 from cli.audit.folder import line_of
 from cli.audit.reading import ReadExport, message_of
-from cli.audit.verdict import Figures, Verdict, Violation
+from cli.audit.verdict import Figures, Verdict
 from tests.unit.timeline.story import whole_story
 
 AT = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)

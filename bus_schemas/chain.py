@@ -16,7 +16,7 @@ from msgspec import Struct
 from bus_schemas import codec
 from bus_schemas.events import HeadsRecorded, RecordedHead
 from bus_schemas.ids import PLANE
-from cli.audit.verdict import VIOLATIONS_MAX, Violation
+from bus_schemas.violation import VIOLATIONS_MAX, Violation
 
 CHAIN, SEQUENCE, HEADS = "chain", "sequence", "heads"
 
