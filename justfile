@@ -10,7 +10,7 @@ check:
 
 # all tests
 test:
-    uv run pytest
+    uv run pytest -n 2 --dist loadfile
 
 # every branch of every pure module, or what is left
 coverage:

@@ -64,7 +64,7 @@ async def test_a_cut_connection_and_another_try_are_one_launch(deck: Deck, watch
     assert len(launches(deck, "Cut on the way")) == 1
 
 
-async def test_a_page_that_is_loaded_again_launches_nothing_and_a_used_form_is_refused_as_live(deck: Deck, watched: Watched) -> None:
+async def test_a_page_that_is_loaded_again_launches_nothing_more(deck: Deck, watched: Watched) -> None:
     page = watched.page
     await form(deck, watched, "Loaded again")
     await page.get_by_role("button", name="Launch", exact=True).click()
