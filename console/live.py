@@ -20,6 +20,9 @@ from console.news import News
 log = logging.getLogger(__name__)
 
 COALESCE_S = 0.25
+SETTLE_S = (1.0, 5.0)
+"""When a page is looked at again after news. Who is asked may hear of it later than we: a controller that has stored a decision and not
+folded it yet, a timeline that is behind."""
 BEAT_S = 5.0
 VIEWERS_MAX = 500
 
@@ -101,16 +104,21 @@ class Live:
                     page.task.cancel()
 
     async def _keep(self, page: _Topic) -> None:
-        """Render a page again whenever there is news about it, at most every quarter of a second."""
+        """Render a page again whenever there is news about it, at most every quarter of a second, and once more when that has settled."""
+        settle: tuple[float, ...] = ()
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(page.dirty.wait(), page.every_s)
+            try:
+                await asyncio.wait_for(page.dirty.wait(), settle[0] if settle else page.every_s)
+                settle = SETTLE_S
+            except TimeoutError:
+                settle = settle[1:]
             page.dirty.clear()
             seq = self._news.seq
             try:
                 html = await page.render()
-            except Problem as problem:
-                log.debug("page %s: %s", page.key, problem)
+            except Exception as error:  # a page that broke once must not stand still for ever
+                if not isinstance(error, Problem):
+                    log.exception("page %s broke", page.key)
                 await anyio.sleep(1.0)
                 page.dirty.set()
                 continue

@@ -129,6 +129,25 @@ async def test_a_page_that_looks_the_same_is_not_sent(news: News) -> None:
     assert pages.count == 2
 
 
+async def test_who_is_asked_may_hear_of_it_later_than_we_and_a_page_that_broke_is_looked_at_again(news: News) -> None:
+    class Late(Pages):
+        async def render(self) -> str:
+            if self.count == 2:
+                self.count += 1
+                raise RuntimeError("broken once")
+            await super().render()
+            return self.html if self.count != 4 else "<p>two</p>"
+
+    pages, live = Late(), Live(news)
+    stream = live.stream("/x", TOPICS, pages.render, 0)
+    await anext(stream)
+    tell(news, 1, "shop-o1")
+    assert "one" in await patch(stream)
+    tell(news, 2, "shop-o1")
+    assert "two" in await patch(stream)
+    await stream.aclose()
+
+
 async def test_one_who_comes_later_is_sent_what_the_page_has_become(news: News) -> None:
     pages, live = Pages(), Live(news)
     first = live.stream("/x", TOPICS, pages.render, 0)
