@@ -134,7 +134,7 @@ async def test_two_projects_take_turns_at_one_node_which_has_at_most_one_order_m
     assert order[:3] == ["shop"] * 3, "nobody else was there"
     assert sorted(order[3:5]) == sorted(order[5:7]) == sorted(order[7:9]) == ["mill", "shop"]
     oldest = [run for run, _ in node.started if run.startswith("shop")]
-    assert sorted(oldest[:3]) == [f"shop-o{n}-r1" for n in (1, 2, 3)], "published at once, in whichever order"
+    assert sorted(oldest[:2]) == [f"shop-o{n}-r1" for n in (1, 2)], "the third was one too many, was given back and comes again when it comes"
 
 
 async def test_a_drain_takes_what_waits_to_another_node_and_lets_what_runs_end(tmp_path: Path) -> None:

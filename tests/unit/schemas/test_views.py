@@ -7,7 +7,7 @@ import msgspec
 from bus_schemas import views
 from bus_schemas.decisions import Receipt
 
-PARTS = {"ObstacleView", "HoldView", "TaskView", "PhaseView"}
+PARTS = {"AlarmView", "AuditHead", "ObstacleView", "HoldView", "TaskView", "PhaseView"}
 """Views that stand inside of others."""
 
 
