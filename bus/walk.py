@@ -5,8 +5,11 @@ Owns nothing; reads over the connection that it is given. A million messages tak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from typing import Any
+
+import msgspec
 
 from bus.connection import Bus, Stored
 from bus.reader import Hole, read_up_to, stream_state
@@ -16,6 +19,16 @@ from bus_schemas.views import AuditView
 from bus_schemas.violation import Violation
 
 TIMELINE = "the timeline"
+
+
+async def timeline_view(ask: Callable[..., Awaitable[Any]]) -> AuditView:
+    """Return what the timeline has read, all pages of it in one view. Raises what `ask` raises."""
+    first = page = msgspec.convert(await ask("audit"), AuditView, strict=False)
+    items = list(first.items)
+    while page.next is not None:
+        page = msgspec.convert(await ask("audit", after=page.next), AuditView, strict=False)
+        items += page.items
+    return msgspec.structs.replace(first, items=tuple(items))
 
 
 def noted_by_timeline(view: AuditView) -> Notes:

@@ -83,6 +83,17 @@ class Draft:
         self.events.append(event)
         self.state = evolve(self.state, event, self.at, self.because, self.by)
 
+    def changeable(self, name: str) -> Orchestration:
+        """Return an orchestration whose policy and plan may be changed. Raises Refused."""
+        o = self.state.orchestrations.get(name)
+        if o is None:
+            raise Refused(Reason.ENTITY_NOT_FOUND, f"there is no orchestration {name}")
+        if not o.is_live:
+            raise Refused(Reason.INVALID_STATE, f"{o.id} is {o.status}; it has ended")
+        if o.hold(e.HoldKind.CANCELLING) is not None:
+            raise Refused(Reason.INVALID_STATE, f"{o.id} is being cancelled")
+        return o
+
     def orchestration(self, orchestration_id: str) -> Orchestration:
         """Return an orchestration as the draft has it now."""
         return self.state.orchestrations[orchestration_id]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from bus_schemas import events as e
 from bus_schemas.commands import PolicySet, RoleModelSet
 from bus_schemas.decisions import Action, ActionStatus
-from bus_schemas.events import HoldKind
 from bus_schemas.ids import shown
 from bus_schemas.policy import Policy, PolicyError, Role, models_of, resolve
 from bus_schemas.reasons import Reason
@@ -23,13 +22,7 @@ PolicyCommand = PolicySet | RoleModelSet
 
 def decide_policy(draft: Draft, command: PolicyCommand) -> Action:
     """Apply a change of policy; it is completed at once. Raises Refused."""
-    o = draft.state.orchestrations.get(command.orchestration)
-    if o is None:
-        raise Refused(Reason.ENTITY_NOT_FOUND, f"there is no orchestration {command.orchestration}")
-    if not o.is_live:
-        raise Refused(Reason.INVALID_STATE, f"{o.id} is {o.status}; it has ended")
-    if o.hold(HoldKind.CANCELLING) is not None:
-        raise Refused(Reason.INVALID_STATE, f"{o.id} is being cancelled")
+    o = draft.changeable(command.orchestration)
     if command.target_revision != o.policy_revision:
         text = f"the policy of {o.id} is at revision {o.policy_revision}, not {command.target_revision}{_who(o)}; read it again"
         raise Refused(Reason.REVISION_CONFLICT, text)

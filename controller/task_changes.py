@@ -9,7 +9,7 @@ from __future__ import annotations
 from bus_schemas import events as e
 from bus_schemas.commands import TaskEdit, TaskInsert, TaskModelSet, TaskSkip
 from bus_schemas.decisions import Action, ActionStatus
-from bus_schemas.events import HoldKind, TaskStatus
+from bus_schemas.events import TaskStatus
 from bus_schemas.ids import BadId, phase_id, shown
 from bus_schemas.orders import RunKind
 from bus_schemas.reasons import Reason
@@ -24,13 +24,7 @@ TaskCommand = TaskEdit | TaskModelSet | TaskSkip | TaskInsert
 
 def decide_task(draft: Draft, command: TaskCommand) -> Action:
     """Apply a change of tasks; it is completed at once. Raises Refused."""
-    o = draft.state.orchestrations.get(command.orchestration)
-    if o is None:
-        raise Refused(Reason.ENTITY_NOT_FOUND, f"there is no orchestration {command.orchestration}")
-    if not o.is_live:
-        raise Refused(Reason.INVALID_STATE, f"{o.id} is {o.status}; it has ended")
-    if o.hold(HoldKind.CANCELLING) is not None:
-        raise Refused(Reason.INVALID_STATE, f"{o.id} is being cancelled")
+    o = draft.changeable(command.orchestration)
     phase = _phase(o, command.phase)
     number = _insert(draft, o, phase, command) if isinstance(command, TaskInsert) else _change(draft, o, phase, command)
     draft.emit(e.ActionCompleted(draft.action_id))

@@ -9,12 +9,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import NamedTuple
 
-import msgspec
-
 from bus.connection import Bus
 from bus.connection import Stored as BusStored
 from bus.reader import read_up_to, stream_state
-from bus.walk import noted_by_timeline
+from bus.walk import noted_by_timeline, timeline_view
 from bus_schemas.chain import Notes
 from bus_schemas.subjects import REP
 from bus_schemas.views import AlarmView, AuditView
@@ -33,13 +31,8 @@ class Witness(NamedTuple):
 
 async def timeline_heads(ctx: Ctx) -> Witness:
     """Return what the timeline has read, all pages of it. Raises Failure."""
-    first = page = msgspec.convert(await ctx.ask("audit"), AuditView, strict=False)
-    items = list(first.items)
-    while page.next is not None:
-        page = msgspec.convert(await ctx.ask("audit", after=page.next), AuditView, strict=False)
-        items += page.items
-    view = msgspec.structs.replace(first, items=tuple(items))
-    return Witness(noted_by_timeline(view), first.alarm, view)
+    view = await timeline_view(ctx.ask)
+    return Witness(noted_by_timeline(view), view.alarm, view)
 
 
 async def reports(bus: Bus) -> list[Stored] | None:

@@ -7,17 +7,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from bus.connection import ApiFailure
 from bus.errors import Unavailable
-from bus.walk import noted_by_timeline, walk
-from bus_schemas.chain import NO_NOTES, Chain, Notes
+from bus.walk import noted_by_timeline, timeline_view, walk
+from bus_schemas.chain import NO_NOTES, Chain
 from bus_schemas.reasons import Reason
-from bus_schemas.views import AuditView
 from console.backend import Backend, Problem
 from console.news import ANY
 from console.page import Context, Page, Visit
@@ -120,7 +118,7 @@ def routes(console: Console) -> list[Route]:
 async def verified(backend: Backend) -> Context:
     """Return what the walk along the ledger found, met with what the timeline noted where that answers. Raises Problem."""
     try:
-        notes, away = await _notes(backend), ""
+        notes, away = noted_by_timeline(await timeline_view(backend.ask)), ""
     except Problem as problem:
         notes, away = NO_NOTES, problem.message
     chain = Chain(notes=notes)
@@ -133,12 +131,3 @@ async def verified(backend: Backend) -> Context:
     except (Unavailable, ApiFailure) as error:
         raise Problem(Reason.NOT_READY, str(error)) from error
     return {"problem": None, "chain": chain, "projects": len(chain.heads), "found": found[:SHOWN_MAX], "count": len(found), "away": away}
-
-
-async def _notes(backend: Backend) -> Notes:
-    view = page = msgspec.convert(await backend.ask("audit"), AuditView, strict=False)
-    items = list(view.items)
-    while page.next is not None:
-        page = msgspec.convert(await backend.ask("audit", after=page.next), AuditView, strict=False)
-        items += page.items
-    return noted_by_timeline(msgspec.structs.replace(view, items=tuple(items)))

@@ -12,6 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from bus import failpoint
+
 PROJECT = "shop"
 MARKERS = ("objective_defined", "scope_bounded")
 
@@ -243,34 +245,9 @@ def _ops(plan: Plan, clients: tuple[str, ...], chaos_s: float, count: int) -> li
 
 # ── faults ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-CONTROLLER_POINTS = (
-    "controller.received",
-    "controller.decided",
-    "controller.stored",
-    "controller.observed",
-    "controller.before-receipt",
-    "controller.before-ack",
-    "controller.acked",
-    "controller.before-order",
-    "controller.ordered",
-    "controller.withdrawn",
-    "controller.lease-taken",
-    "controller.lease-renewed",
+CONTROLLER_POINTS, NODE_POINTS, CLIENT_POINTS = (
+    tuple(name for name in failpoint.NAMES if name.startswith(who)) for who in ("controller.", "node.", "client.")
 )
-NODE_POINTS = (
-    "node.received",
-    "node.journaled",
-    "node.claimed",
-    "node.acked",
-    "node.spawning",
-    "node.spawned",
-    "node.exit-seen",
-    "node.end-journaled",
-    "node.reported",
-    "node.stop-received",
-    "node.beat",
-)
-CLIENT_POINTS = ("client.before-request", "client.stored", "client.receipt-read")
 
 
 class World(Struct, frozen=True):
