@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bus.foreground import loop_options
+
+TESTS = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     # timelines run in some tests
     return "asyncio", loop_options(with_duckdb=True)
+
+
+SLOW_FIRST = ("simulation", "chaos", "console", "acceptance", "integration")
+"""Folders of tests, in the order of what one file takes: started last, a file of a minute would run beside idle processes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the slow files begin first; within a file the order stays."""
+    rank = {folder: place for place, folder in enumerate(SLOW_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.relative_to(TESTS).parts[0], len(rank)))

@@ -125,7 +125,7 @@ def test_bytes_that_are_no_text_are_refused_by_the_client(deck: Deck) -> None:
 
 
 def test_what_does_not_exist_is_answered_with_what_may_have_been_meant(deck: Deck, greeting: str) -> None:
-    hint = deck.qd("design", "show", "shop-d9", code=3).err.partition("Did you mean ")[2]
+    hint = deck.qd("design", "show", f"{greeting}9", code=3).err.partition("Did you mean ")[2]
     assert greeting in hint
     assert "Did you mean deck" in deck.qd("node", "show", "dek", code=3).err
     assert 'Did you mean "launch"' in deck.qd("lanch", code=2).err

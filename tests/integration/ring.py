@@ -69,6 +69,7 @@ class PlayedNode:
 
     def __init__(self, bus: Bus, name: str = "n1", capacity: int = 4) -> None:
         self.bus, self.name, self.capacity = bus, name, capacity
+        self.received: list[str] = []
         self.started: list[tuple[str, int]] = []
         self.running: set[tuple[str, int]] = set()
         self.stops: list[str] = []
@@ -108,6 +109,7 @@ class PlayedNode:
 
     async def _order(self, delivery: Delivery) -> None:
         order = codec.decode_order(delivery.data)
+        self.received.append(order.run)
         while order.kind.value in self.hold or not self.bus.is_connected:
             await anyio.sleep(0.02)
         if await self.bus.write_once(self.subject(order, "started"), codec.encode(Started(codec.VERSION, "boot", delivery.reply, datetime.now(UTC)))):
