@@ -67,8 +67,6 @@ def touched_by(messages: Iterable[LedgerMessage], states: Mapping[str, Aggregate
                 touched.setdefault(ACTIONS, {})[decision.action.id] = None
             for event in decision.events:
                 _touch(touched, event)
-                if isinstance(event, e.HeadsRecorded):
-                    touched.setdefault("heads", {}).update(dict.fromkeys(head.project for head in event.heads))
     for project, touched in found.items():
         _with_orchestrations_of_actions(touched, states[project])
     return found

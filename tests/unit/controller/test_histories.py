@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from bus_schemas import codec
+from bus_schemas.decisions import Decision, TimerCause
 from bus_schemas.ids import PLANE
 from controller.project import Aggregate, fold, fold_decision, replay, settled
 from tests.unit.controller.stories import STORIES
@@ -64,6 +65,19 @@ def test_receipts_of_one_message_have_the_positions_of_their_rows() -> None:
     assert after == fold(state, together, 7)
     places = [after.actions[decision.action.id].position for decision in together.decisions if decision.action is not None]
     assert places[:4] == ["7.0", "7.3", "7.4", "7.7"]
+
+
+def test_an_action_that_no_command_led_to_takes_a_row_and_has_no_receipt() -> None:
+    first = next(message for _, message in STORIES["catalogue"]().ledger if message.project == "shop")
+    asked = first.decisions[0]
+    assert asked.action is not None
+    odd = Decision(at=asked.at, cause=TimerCause("due"), action=msgspec.structs.replace(asked.action, id="shop-a99"))
+    message = msgspec.structs.replace(first, decisions=(odd, asked))
+    overlay = fold_decision(fold_decision(Aggregate("shop"), odd, None), asked, None)
+    after = settled(overlay, message, 7)
+
+    assert after == fold(Aggregate("shop"), message, 7)
+    assert {name: receipt.position for name, receipt in after.actions.items()} == {asked.action.id: "7.1"}
 
 
 def test_no_history_is_left_over_from_a_story_that_is_gone() -> None:

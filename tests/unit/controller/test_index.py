@@ -19,9 +19,9 @@ from bus.bootstrap import Sync
 from bus.connection import Stored
 from bus_schemas import codec, subjects
 from bus_schemas import commands as c
-from bus_schemas.decisions import LedgerMessage
+from bus_schemas.decisions import Decision, LedgerMessage, TimerCause
 from bus_schemas.entities import Ticket
-from bus_schemas.events import Event, TicketAdded
+from bus_schemas.events import Event, HeadsRecorded, RecordedHead, TicketAdded
 from bus_schemas.ids import PLANE, ProjectId, TicketId
 from bus_schemas.reports import Ended, Outcome, Started
 from bus_schemas.subjects import ReportSubject
@@ -48,6 +48,14 @@ def test_every_field_of_an_aggregate_is_written_or_follows_from_what_is() -> Non
 def test_every_event_touches_what_the_table_says_or_an_orchestration() -> None:
     others = [kind for kind in Event.__args__ if kind not in index_changes._TOUCHES]
     assert [kind for kind in others if "orchestration" not in kind.__struct_fields__] == []
+
+
+def test_a_record_of_heads_touches_the_head_of_each_project_it_names_and_nothing_else() -> None:
+    heads = HeadsRecorded((RecordedHead("shop", 7, "1" * 64), RecordedHead("park", 3, "2" * 64)))
+    decision = Decision(at=T0, cause=TimerCause("heads"), events=(heads,))
+    message = LedgerMessage(1, "ledger-message", PLANE, "b1", "test", codec.ZERO_HASH, 0, 1, (decision,))
+
+    assert index_changes.touched_by([message], {PLANE: Aggregate(PLANE)}) == {PLANE: {"heads": {"shop": None, "park": None}}}
 
 
 class Twins:

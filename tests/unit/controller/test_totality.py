@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
 from bus_schemas import events as e
+from bus_schemas.decisions import Decision, TimerCause
 from bus_schemas.ids import PLANE
-from controller.project import Aggregate, evolve
+from bus_schemas.orders import RunKind
+from controller import evolution
+from controller.project import Aggregate, evolve, fold_decision
 from tests.golden.events import EVENTS, LAUNCHED
 from tests.unit.controller.world import T0, World
 
@@ -67,6 +71,30 @@ def test_an_event_about_a_task_that_a_phase_does_not_have_leaves_the_tasks_alone
     after = fold(world.project, event).orchestrations["shop-o1"]
 
     assert after.current().tasks == world.o.current().tasks
+
+
+def test_an_attempt_for_a_task_that_is_not_there_is_queued_and_changes_no_plan() -> None:
+    world = World()
+    queued: Any = msgspec.structs.replace(BY_TYPE["run-queued"], orchestration="shop-o1", kind=RunKind.TASK, phase="1", task=99, base=("c9",))
+    before = world.o
+    after = fold(world.project, queued).orchestrations["shop-o1"]
+
+    assert after.phases == before.phases
+    assert after.runs[:-1] == before.runs
+    assert (after.runs[-1].id, after.runs[-1].task, after.runs[-1].base) == (queued.run, 99, ("c9",))
+
+
+def test_a_decision_about_an_orchestration_that_is_not_there_tells_its_time_and_the_events_beside_it_hold() -> None:
+    world = World()
+    lost = e.HoldSet(orchestration="shop-o9", hold=e.HoldKind.PAUSED, reason="")
+    held = e.HoldSet(orchestration="shop-o1", hold=e.HoldKind.PAUSED, reason="why")
+    at = T0 + timedelta(hours=1)
+    alone = fold_decision(world.project, Decision(at=at, cause=TimerCause("due"), events=(lost,)), None)
+    beside = fold_decision(world.project, Decision(at=at, cause=TimerCause("due"), events=(lost, held, lost)), None)
+
+    assert alone == msgspec.structs.replace(world.project, at=at)
+    assert beside.orchestrations["shop-o1"] == evolution.evolve(world.o, held, at, None)
+    assert set(beside.orchestrations) == {"shop-o1"}
 
 
 def test_an_event_of_an_older_attempt_leaves_the_newest_alone() -> None:
