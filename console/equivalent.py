@@ -11,6 +11,11 @@ from bus_schemas.policy import Role
 
 _STDIN = "-"
 
+OfCatalogue = (
+    c.ProjectAdd | c.ProjectEdit | c.DesignAdd | c.DesignEdit | c.DesignMark | c.DesignMove | c.TicketAdd | c.TicketEdit | c.TicketMove | c.CommentAdd
+)
+"""The commands that change the catalogue."""
+
 
 def command_line(command: c.Command, *, reason: str | None = None) -> str:
     """Return the `qd` command line that sends the same command. A long text stands as `-`: it is read from stdin."""
@@ -103,7 +108,7 @@ def _task(command: c.TaskEdit | c.TaskModelSet | c.TaskSkip | c.TaskInsert) -> l
             return words + (["--description", _STDIN] if command.description else [])
 
 
-def _catalogue(command: Any) -> list[str]:
+def _catalogue(command: OfCatalogue) -> list[str]:
     match command:
         case c.ProjectAdd():
             words = ["project", "add", command.project, "--repo", command.repo, "--default-branch", command.default_branch]
@@ -133,8 +138,6 @@ def _catalogue(command: Any) -> list[str]:
         case c.CommentAdd():
             noun = "design" if command.target.rpartition("-")[2].startswith("d") else "ticket"
             return [noun, "comment", command.target, command.body]
-        case _:
-            raise AssertionError(f"{type(command).__name__} has no command line")
 
 
 def _dash(text: str | None) -> str | None:

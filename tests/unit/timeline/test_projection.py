@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from tests.unit.timeline.conftest import CREATED, MEMORY_BYTES
 from tests.unit.timeline.feeding import Feeder, ingest
 from tests.unit.timeline.story import Story, whole_story
 from tests.unit.timeline.tables import difference
+from timeline.batch import IngestPosition
 from timeline.board import Board
 from timeline.changes import dollars
-from timeline.projection import project
+from timeline.preparation import Preparation
+from timeline.projection import project, utc
 from timeline.rows import TABLES, EventRow
 from timeline.store import Store
 
@@ -254,6 +258,37 @@ def test_an_event_of_an_orchestration_that_was_never_launched_changes_no_table(f
         ("shop-o9", "hold-set"),
     ]
     assert one(store, "SELECT (SELECT count(*) FROM phases) + (SELECT count(*) FROM actions) + (SELECT count(*) FROM orchestrations)") == (0,)
+
+
+@pytest.mark.parametrize("time", [datetime(2026, 11, 23, 9, 30), datetime(2026, 11, 23, 11, 30, tzinfo=timezone(timedelta(hours=2)))])
+def test_a_time_is_kept_in_utc_without_its_zone_and_one_without_a_zone_is_in_utc(time: datetime) -> None:
+    assert utc(time) == datetime(2026, 11, 23, 9, 30)
+
+
+class Watched(list[Stored]):
+    """Messages that note, when they are read, whether garbage is collected meanwhile."""
+
+    collected: bool | None = None
+
+    def __iter__(self) -> Iterator[Stored]:
+        self.collected = gc.isenabled()
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_garbage_is_collected_while_messages_are_read_and_afterwards_as_before(enabled: bool) -> None:
+    messages = Watched(whole_story().stored()[:3])
+    preparation = Preparation(IngestPosition("LEDGER", CREATED), {}, {}, ())
+    was_enabled = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        read = preparation.read(messages)
+        after = gc.isenabled()
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
+
+    assert [one.stored.seq for one in read] == [1, 2, 3]
+    assert (messages.collected, after) == (False, enabled)
 
 
 @pytest.mark.parametrize("usd", [1e30, -1.0, float("inf"), float("nan")])
