@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from bus_schemas.decisions import Diff
+from cli.render.catalogue import cell_line
 from cli.table import Column, Table, marked
 from cli.text import ago, cell
 
@@ -55,7 +56,8 @@ def task(t: View) -> list[str]:
         facts.append(f"  commits     {t['git_range'][0][:12]}..{t['git_range'][1][:12]}")
     if t["reason_code"]:
         facts.append(f"  why         {t['reason_code']}")
-    return [head, *facts, *(["", t["description"]] if t["description"] else [])]
+    text = t["description"].rstrip("\n")
+    return [head, *facts, *(["", *map(cell_line, text.split("\n"))] if text else [])]
 
 
 def diff(found: Diff) -> list[str]:
