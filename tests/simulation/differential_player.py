@@ -31,8 +31,9 @@ Answer = Any
 class Player:
     """Plays one sequence over a connection; `answers` is what came back, without times."""
 
-    def __init__(self, bus: Bus, seed: int) -> None:
+    def __init__(self, bus: Bus, seed: int, shift_s: float = 0.0) -> None:
         self.bus, self.seed = bus, seed
+        self.shift_s = shift_s  # each wait is so much longer
         self.stream, self.prefix = f"D{seed}", f"d{seed}"
         self.advised = f"A{seed}"
         self.answers: list[Answer] = []
@@ -126,7 +127,7 @@ class Player:
         reader = Reader(self.bus, self.stream, (f"{self.prefix}.{subject}",), seq)
         async with aclosing(reader.batches()) as batches:
             while True:
-                with anyio.move_on_after(QUIET_S) as scope:
+                with anyio.move_on_after(QUIET_S + self.shift_s) as scope:
                     batch = await anext(batches)
                 if scope.cancelled_caught:
                     return [reader.restarts, found]
@@ -179,7 +180,7 @@ class Player:
 
         subscription = await self.bus.subscribe(inbox, take)
         await self.bus.publish(f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{name}", msgspec.json.encode(body), reply=inbox)
-        with anyio.move_on_after(1.2 if "idle_heartbeat" in body else QUIET_S * 6):
+        with anyio.move_on_after(self.shift_s + (1.2 if "idle_heartbeat" in body else QUIET_S * 6)):
             await over.wait()
         await subscription.unsubscribe()
         return got
@@ -193,7 +194,7 @@ class Player:
         got: list[Answer] = []
         async with PullLoop(self.bus, self.stream, name, want=want) as loop:
             while len(got) < 12:
-                with anyio.move_on_after(QUIET_S) as scope:
+                with anyio.move_on_after(QUIET_S + self.shift_s) as scope:
                     deliveries = await loop.batch()
                 if scope.cancelled_caught:
                     break
@@ -210,7 +211,7 @@ class Player:
         return [delivery.seq, delivery.delivered, len(answer.data)]
 
     async def _do_wait(self) -> Answer:
-        await asyncio.sleep(WAIT_S)
+        await asyncio.sleep(WAIT_S + self.shift_s)
         return None
 
     async def _do_purge(self, body: dict[str, Any]) -> Answer:

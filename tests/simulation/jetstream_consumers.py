@@ -168,7 +168,7 @@ class Consumer:
         self.unseen = self.stream.count(self.filter, self.next_seq)
         for seq in [seq for seq in self.pending if seq < self.stream.first_seq or seq in seqs]:
             self._forget(seq)
-        if seqs and (not subject or self.filter.overlaps(Filter([subject]))):
+        if not subject or self.filter.overlaps(Filter([subject])):  # even when nothing was there to delete
             self.again.clear()
 
     # ── delivering ───────────────────────────────────────────────────────────────────────────────────────────────────

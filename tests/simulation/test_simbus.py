@@ -298,6 +298,22 @@ def test_an_acknowledgement_may_be_forgotten_in_a_crash() -> None:
     assert set(seen) == {0, 1}
 
 
+def test_a_purge_that_deletes_nothing_still_takes_back_what_was_to_be_delivered_again_at_once() -> None:
+    # as the real server does (differential, seed 506658): the message comes again only after its ack wait
+    async def play(world: World) -> None:
+        await world.bus.append("kept.a", b"x")
+        [delivery] = await taken(world.bus, 1)
+        await delivery.nak(0)
+        await world.bus.api("STREAM.PURGE.KEPT", {"filter": "kept.b"})
+        began_s = world.loop.time()
+        [again] = await taken(world.bus, 1)
+
+        assert again.delivered == 2
+        assert world.loop.time() - began_s > 4
+
+    in_world(play)
+
+
 def test_a_message_whose_answer_is_lost_is_stored() -> None:
     async def play(world: World) -> None:
         world.server.dials.lost_puback_chance = 1.0
