@@ -44,7 +44,7 @@ class _Before:
         return [action for action, known in self.open.get(orchestration, {}).items() if kind in (None, known)]
 
     def take(self, event: Any) -> None:
-        """Take in an event that was judged."""
+        """Take in an event of `_TAKEN` that was judged."""
         kind = type(event)
         if kind is f.RunQueued:
             self.kinds[event.run] = event.kind
@@ -62,7 +62,7 @@ class _Before:
         elif kind is f.OrchestrationMoved:
             if event.status in ENDED:
                 self.ended.add(event.orchestration)
-        elif kind is f.ActionCompleted or kind is f.ActionFailed:
+        else:
             self.open.get(self.of_action.get(event.action, ("", ""))[0], {}).pop(event.action, None)
 
     def phase(self, event: f.PhaseMoved) -> str:

@@ -82,10 +82,9 @@ def changes_fold(case: Case) -> Iterator[Finding]:
     documents = Documents()
     active: dict[str, tuple[int, Document]] = {}
     for place, deed, event in case.history.policies:
-        kind = type(event)
-        if kind is f.OrchestrationLaunched:
+        if type(event) is f.OrchestrationLaunched:
             active[event.orchestration] = (1, documents.read(event.policy)[0])
-        elif kind is f.PolicyChanged:
+        else:
             revision, before = active.get(event.orchestration, (0, {}))
             after = documents.read(event.policy)[0]
             if event.revision != revision + 1:

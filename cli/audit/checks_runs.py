@@ -298,19 +298,20 @@ def no_start_recorded_beyond_a_stop(case: Case) -> Iterator[Finding]:
         if kind is f.RunStarted or kind is f.RunDispatched:
             boundary = paused.get(event.orchestration) or ended.get(event.orchestration)
             attempt = case.attempts.get((event.run, event.attempt))
-            if not boundary and (attempt is None or not attempt.held):
-                continue
-            what = f"{f.NAMES[kind]} of {_name(event.run, event.attempt)} is recorded"
             if boundary:
-                yield Finding(shown_place(place), f"{what}; {event.orchestration} was stopped at {shown_place(boundary)}")
-            elif attempt is not None:
-                yield Finding(shown_place(place), f"{what}; it was queued at {shown_place(attempt.at)}, while nothing might start")
+                yield Finding(shown_place(place), f"{_recorded(event)}; {event.orchestration} was stopped at {shown_place(boundary)}")
+            elif attempt is not None and attempt.held:
+                yield Finding(shown_place(place), f"{_recorded(event)}; it was queued at {shown_place(attempt.at)}, while nothing might start")
         elif kind is f.HoldSet and event.hold == "paused":
             paused.setdefault(event.orchestration, place)
         elif kind is f.HoldCleared and event.hold == "paused":
             paused.pop(event.orchestration, None)
         elif kind is f.OrchestrationMoved and event.status in ENDED:
             ended.setdefault(event.orchestration, place)
+
+
+def _recorded(event: f.RunStarted | f.RunDispatched) -> str:
+    return f"{f.name_of(event)} of {_name(event.run, event.attempt)} is recorded"
 
 
 def nothing_runs_when_stopped(case: Case) -> Iterator[Finding]:
