@@ -38,6 +38,7 @@ class Request(NamedTuple):
     dry_run: bool = False
     spoiled: bool = False
     """Sent with a body that cannot be a command of its type."""
+    reason: str | None = None
 
 
 class Ledger(Protocol):
@@ -136,7 +137,18 @@ def _task_insert(args: dict[str, Any], ledger: Ledger) -> Request | None:
         return None
     after = int(args["pick"] * (len(phase.tasks) + 1))
     depends_on = (after,) if after and args["depends"] else ()
-    return Request(c.TaskInsert(o.id, phase.id, after, args["text"], depends_on, _revision(args, phase.revision), model=args["model"]))
+    blocks = _blocks(args, phase, after)
+    return Request(c.TaskInsert(o.id, phase.id, after, args["text"], depends_on, _revision(args, phase.revision), model=args["model"], blocks=blocks))
+
+
+def _blocks(args: dict[str, Any], phase: Phase, after: int) -> tuple[int, ...] | None:
+    """Return which tasks are to wait for an inserted one: some that may, some that may not, none at all, or (None) what the house says."""
+    if args["blocks"] is None:
+        return None
+    wanted = {"any": set(TaskStatus), "pending": {TaskStatus.PENDING}, "nothing": set[TaskStatus]()}[args["blocks"]]
+    numbers = [task.number for task in phase.tasks if task.status in wanted and task.number != after]
+    first = int(args["pick"] * len(numbers))
+    return tuple(numbers[first : first + 2])
 
 
 def _retry_task(args: dict[str, Any], ledger: Ledger) -> Request | None:
@@ -243,6 +255,7 @@ async def _do(name: str, number: int, op: Op, sheet: Sheet, sender: CommandClien
     if request is None:
         sheet.done.add(number)
         return
+    request = request._replace(reason=op.reason or None, dry_run=request.dry_run or op.dry)
     sheet.chosen[number] = request
     if not sheet.tried.get(number):
         await anyio.sleep(float(op.args.get("thinks_s", 0.0)))  # what was read may change meanwhile
@@ -270,7 +283,7 @@ async def _read(op: Op, ledger: Ledger) -> Request | None:
 async def _call(name: str, key: str, request: Request, sender: CommandClient, calls: list[Call]) -> str:
     """Send once and write down what came of it; a call that a kill cuts off stands there as unknown."""
     loop = asyncio.get_running_loop()
-    envelope = sender.envelope(request.command, key, valid_for_s=request.valid_for_s, dry_run=request.dry_run)
+    envelope = sender.envelope(request.command, key, reason=request.reason, valid_for_s=request.valid_for_s, dry_run=request.dry_run)
     body = b'{"nonsense":1}' if request.spoiled else bytes(envelope.body)
     data = codec.encode(envelope) if not request.spoiled else codec.encode(envelope).replace(bytes(envelope.body), body)
     project = subject_project(request.command)

@@ -18,6 +18,7 @@ from tests.simulation.schedule import generate
 from tests.simulation.world import Result, play
 
 PROGRESS_EVERY_S = 10.0
+RAREST = 12
 SEEDS_PER_WORKER = 500
 """Then a fresh process takes over: a leak in a simulation must not end a night's run."""
 
@@ -51,6 +52,8 @@ class Summary:
         self.virtual_s = 0.0
         self.faults: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
+        self.seen_in: Counter[str] = Counter()
+        """In how many seeds a fact was seen."""
         self.failures: dict[int, list[str]] = {}
 
     def add(self, result: Result) -> None:
@@ -63,6 +66,7 @@ class Summary:
         self.calls += result.calls
         self.faults.update(result.faults)
         self.seen.update(result.seen)
+        self.seen_in.update(fact for fact, count in result.seen.items() if count)
         if result.violations:
             self.failures[result.seed] = [f"{violation.invariant}: {violation.text}" for violation in result.violations]
 
@@ -95,6 +99,7 @@ class Summary:
             "seeds_per_s": round(self.seeds / took_s, 2),
             "happened": dict(self.seen.most_common()),
             "never_happened": self.never,
+            "rarest": dict(sorted(((fact, self.seen_in[fact]) for fact in ALWAYS_SOMETIMES), key=lambda item: item[1])[:RAREST]),
         }
 
 

@@ -11,13 +11,21 @@ from collections.abc import Iterator
 from bus_schemas import codec, subjects
 from bus_schemas import events as e
 from bus_schemas.decisions import ActionStatus, CommandCause, ReportCause
-from bus_schemas.events import HoldKind, TaskStatus
-from bus_schemas.ids import orchestration_of
+from bus_schemas.entities import Flag
+from bus_schemas.events import HoldKind, PhaseStatus, TaskStatus
+from bus_schemas.ids import PLANE, orchestration_of
 from bus_schemas.policy import Policy, Role, model_for
 from bus_schemas.reports import Outcome, Started
+from bus_schemas.routing import AgentOffer, agent_for
 from tests.simulation.evidence import Evidence, Fact
 
 Attempt = tuple[str, int]
+
+CONTROL_VERBS = frozenset(
+    {"launch", "pause", "resume", "cancel", "retry", "gate-approve", "gate-reject", "set-policy", "set-role-model", "task-edit", "task-set-model"}
+    | {"task-skip", "task-insert", "node-cordon", "node-uncordon", "node-drain", "flag-set", "flag-rollback"}
+)
+"""What needs a reason while the flag `require_reason` is on."""
 
 
 def claims(evidence: Evidence) -> dict[Attempt, float]:
@@ -233,6 +241,76 @@ def _is_of_now(fact: Fact, cause: ReportCause) -> bool:
     return any((event.run, event.attempt) == (cause.run, cause.attempt) for event in own)
 
 
+def phases_as_enabled(evidence: Evidence) -> Iterator[str]:
+    """I9: a main phase begins, or is left out, as the newest revision says; one that has begun goes on whatever is said later."""
+    enabled: dict[str, tuple[int, ...] | None] = {}
+    begun: set[tuple[str, str]] = set()
+    for fact in evidence.facts:
+        match fact.event:
+            case e.OrchestrationLaunched() as launched:
+                enabled[launched.orchestration] = launched.policy.flow.phases_enabled
+            case e.PolicyChanged() as changed:
+                enabled[changed.orchestration] = changed.policy.flow.phases_enabled
+            case e.PhaseMoved(orchestration=o, phase=phase, status=status) if "." not in phase and (o, phase) not in begun:
+                begun.add((o, phase))
+                wanted = enabled[o]
+                if (wanted is None or int(phase) in wanted) is (status is PhaseStatus.SKIPPED):
+                    yield f"phase {phase} of {o} is {status} at {fact.at_s:.3f}; enabled are {wanted}"
+            case _:
+                pass
+
+
+def reasons_where_compulsory(evidence: Evidence) -> Iterator[str]:
+    """Domain §9: while the flag stands that makes it so, no control action is accepted without a reason."""
+    on: list[tuple[int, bool]] = []
+    for record, message in evidence.messages:
+        known = record.seq if message.project == PLANE else message.plane_seq
+        flag = next((is_on for seq, is_on in reversed(on) if seq <= known), False)
+        for decision in message.decisions:
+            cause, action = decision.cause, decision.action
+            is_accepted = action is not None and action.status is not ActionStatus.REFUSED
+            if flag and is_accepted and isinstance(cause, CommandCause) and cause.type in CONTROL_VERBS and not cause.reason:
+                yield f"{cause.type} of key {cause.key} was accepted at {record.seq} without a reason"
+            for event in decision.events:
+                if isinstance(event, e.FlagChanged) and event.flag == Flag.REQUIRE_REASON:
+                    on.append((record.seq, event.on))
+                    flag = event.on
+
+
+def models_are_offered(evidence: Evidence) -> Iterator[str]:
+    """Domain §5: no run is queued on a node that does not take its model, wherever it was set and whoever moved."""
+    offers: dict[str, tuple[AgentOffer, ...]] = {}
+    for fact in evidence.facts:
+        match fact.event:
+            case e.NodeRegistered(node=node):
+                offers[node.id] = node.agents
+            case e.RunQueued() as queued if queued.model and agent_for(offers[queued.node], queued.model) is None:
+                yield f"{queued.run}.{queued.attempt} ({queued.kind}) was queued on {queued.node}, which does not take {queued.model}"
+            case _:
+                pass
+
+
+def rehearsals_change_nothing(evidence: Evidence) -> Iterator[str]:
+    """Domain §7: a dry run leaves no trace in the ledger, and its answer names no position there."""
+    rehearsed = {call.command for call in evidence.calls if call.dry_run}
+    for entry in evidence.entries:
+        if isinstance(entry.decision.cause, CommandCause) and entry.decision.cause.id in rehearsed:
+            yield f"dry run {entry.decision.cause.id} ({entry.decision.cause.type}) stands in the ledger at {entry.seq}"
+    for call in evidence.calls:
+        if call.dry_run and call.receipt is not None and (call.receipt.position is not None or call.receipt.duplicate):
+            yield f"the dry run of key {call.key} is answered as if it stood in the ledger: {call.receipt}"
+
+
+def named_tasks_wait(evidence: Evidence) -> Iterator[str]:
+    """Domain §7: what an insert names is what waits for the new task."""
+    asked = {call.command: call.asked for call in evidence.calls}
+    for fact in evidence.facts:
+        if isinstance(fact.event, e.TaskInserted) and isinstance(fact.decision.cause, CommandCause):
+            blocks = getattr(asked.get(fact.decision.cause.id), "blocks", None)
+            if blocks is not None and fact.event.blocks != blocks:
+                yield f"task {fact.event.phase}.{fact.event.task} was to block {blocks} and blocks {fact.event.blocks}"
+
+
 CHECKS = {
     "I6 claims": no_claim_while_paused,
     "I7 started": no_edit_after_start,
@@ -241,4 +319,9 @@ CHECKS = {
     "I9 effective": effective_policy,
     "I5 terminal": every_action_ends,
     "I14 given up": no_effect_of_the_given_up,
+    "I9 phases": phases_as_enabled,
+    "reasons": reasons_where_compulsory,
+    "models": models_are_offered,
+    "dry runs": rehearsals_change_nothing,
+    "inserts": named_tasks_wait,
 }

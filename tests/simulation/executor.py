@@ -25,7 +25,6 @@ from tests.simulation.script import OWN_WORK, Part, part_of
 
 APPEAR_S = 1.0
 LOOK_EVERY_S = 0.05
-OFFERS = (AgentOffer("shell", "1", ("shell", "shell-*")),)
 
 
 class SimExecutor:
@@ -33,13 +32,14 @@ class SimExecutor:
 
     recovers = True
 
-    def __init__(self, machine: Machine, seed: int, trouble: float, quota: float) -> None:
-        """Let agents do what the script of `seed` says."""
+    def __init__(self, machine: Machine, seed: int, trouble: float, quota: float, models: tuple[str, ...]) -> None:
+        """Let agents do what the script of `seed` says, for these models."""
         self._machine, self._seed, self._trouble, self._quota = machine, seed, trouble, quota
+        self._offers = (AgentOffer("shell", "1", models),)
 
     def offers(self) -> tuple[AgentOffer, ...]:
         """Return the agents of this node."""
-        return OFFERS
+        return self._offers
 
     async def run(self, order: WorkOrder, context: RunContext) -> Ended:
         """Do an attempt, or find one again that was begun, and return its end."""

@@ -10,11 +10,12 @@ from itertools import pairwise
 
 from bus_schemas import events as e
 from bus_schemas import subjects
-from bus_schemas.commands import Retry
+from bus_schemas.commands import Retry, TaskInsert
 from bus_schemas.decisions import CommandCause, ReportCause, TimerCause
-from bus_schemas.events import GateKind, HoldKind, OrchestrationStatus, TaskStatus
+from bus_schemas.events import GateKind, HoldKind, OrchestrationStatus, PhaseStatus, TaskStatus
 from bus_schemas.reasons import Reason
 from bus_schemas.reports import Outcome
+from tests.simulation.control import CONTROL_VERBS
 from tests.simulation.evidence import Evidence, Fact
 
 ALWAYS_SOMETIMES = (
@@ -79,6 +80,16 @@ ALWAYS_SOMETIMES = (
     "a quota ended by itself",
     "the state that the active controller holds was compared",
     "the server was restarted",
+    "the phases to be done were changed",
+    "a phase was left out",
+    "a command was refused: it gives no reason",
+    "a task was inserted before those that were named",
+    "an insert was refused: its dependencies cannot be",
+    "a launch was refused: its node does not take its models",
+    "a change was refused: its node does not take the model",
+    "a dry run said what would change",
+    "a dry run was refused",
+    "what was only asked for was then done with the same key",
 )
 
 
@@ -101,7 +112,7 @@ def facts_of(evidence: Evidence) -> Counter[str]:
         found["a key was used again for something else"] += action.reason_code == Reason.IDEMPOTENCY_MISMATCH
         found["a command was too old"] += action.reason_code == Reason.EXPIRED
         found["a command was refused: its flag is off"] += action.reason_code == Reason.FEATURE_DISABLED
-        _refused(entry.decision.cause.type, action.reason_code, found)
+        _refused(entry.decision.cause, action.reason_code, found)
     _calls(evidence, found)
     _rivals(evidence, found)
     _races(evidence, found)
@@ -113,6 +124,7 @@ def facts_of(evidence: Evidence) -> Counter[str]:
 
 def _calls(evidence: Evidence, found: Counter[str]) -> None:
     unknown: set[tuple[str, str]] = set()
+    rehearsed: set[str] = set()
     for call in evidence.calls:
         if call.outcome == "unknown":
             found["an outcome was unknown to its client"] += 1
@@ -120,17 +132,35 @@ def _calls(evidence: Evidence, found: Counter[str]) -> None:
         elif call.outcome in ("ok", "refused") and (call.client, call.key) in unknown:
             found["an outcome that was unknown became known by asking again"] += 1
         found["one task was retried"] += call.outcome == "ok" and isinstance(call.asked, Retry) and call.asked.task is not None
+        if call.dry_run:
+            found["a dry run said what would change"] += (
+                call.receipt is not None and call.receipt.diff is not None and bool(call.receipt.diff.changes)
+            )
+            found["a dry run was refused"] += call.outcome == "refused"
+            rehearsed.add(call.key)
+        elif call.outcome == "ok":
+            found["what was only asked for was then done with the same key"] += call.key in rehearsed
+            found["a task was inserted before those that were named"] += isinstance(call.asked, TaskInsert) and bool(call.asked.blocks)
         found["a repeat was answered as a duplicate"] += call.receipt is not None and call.receipt.duplicate
 
 
 _PLAN_VERBS = frozenset({"task-edit", "task-set-model", "task-skip", "task-insert"})
 
 
-def _refused(verb: str, code: str, found: Counter[str]) -> None:
+def _refused(cause: CommandCause, code: str, found: Counter[str]) -> None:
+    verb = cause.type
     if code == Reason.REVISION_CONFLICT:
         found[f"a change of a {'plan' if verb in _PLAN_VERBS else 'policy'} was refused: its revision is stale"] += 1
     elif code == Reason.INVALID_STATE and verb in ("task-edit", "task-set-model", "task-skip"):
         found["an edit was refused: its task has started"] += 1
+    elif code == Reason.MISSING_FIELD and not cause.reason and verb in CONTROL_VERBS:
+        found["a command was refused: it gives no reason"] += 1
+    elif code == Reason.DEPENDENCY_INVALID and verb == "task-insert":
+        found["an insert was refused: its dependencies cannot be"] += 1
+    elif code == Reason.MODEL_UNROUTABLE and verb == "launch":
+        found["a launch was refused: its node does not take its models"] += 1
+    elif code == Reason.MODEL_UNROUTABLE and b'"shell' in bytes(cause.body):
+        found["a change was refused: its node does not take the model"] += 1
 
 
 def _rivals(evidence: Evidence, found: Counter[str]) -> None:
@@ -228,8 +258,10 @@ def _name(fact: Fact) -> str | None:
             return "a phase was repaired"
         case e.NodeAssigned():
             return "a drained node was left" if fact.decision.cause == TimerCause("node-drained") else "an orchestration was given to another node"
-        case e.PolicyChanged():
-            return "a policy was changed while it ran"
+        case e.PolicyChanged(changed=changed):
+            return "the phases to be done were changed" if "flow.phases_enabled" in changed else "a policy was changed while it ran"
+        case e.PhaseMoved(status=PhaseStatus.SKIPPED):
+            return "a phase was left out"
         case e.TaskEdited(model=model):
             return "a task was edited" if model is None else "a task was given a model"
         case e.TaskInserted():

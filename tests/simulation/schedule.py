@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bus import failpoint
 
@@ -21,7 +22,7 @@ MARKERS = ("objective_defined", "scope_bounded")
 class Op(Struct, frozen=True):
     """A command that a client sends at `at_s`, again and again with the same key until its outcome is known.
 
-    `tries` bounds that (0: for ever). `verb` is a row of `MENU`; `args` are its parameters.
+    `tries` bounds that (0: for ever). `verb` is a row of `MENU`; `args` are its parameters. `dry`: it is only asked what it would do.
     """
 
     at_s: float
@@ -30,6 +31,8 @@ class Op(Struct, frozen=True):
     key: str
     args: dict[str, Any] = {}
     tries: int = 0
+    reason: str = ""
+    dry: bool = False
 
 
 class Fault(Struct, frozen=True):
@@ -46,12 +49,16 @@ class Fault(Struct, frozen=True):
     place: str = ""
 
 
+MODELS = ("shell", "shell-*")
+
+
 class NodeSpec(Struct, frozen=True):
-    """A node agent: the process's name, the node's id (twins share it), and how many runs at once."""
+    """A node agent: the process's name, the node's id (twins share it), how many runs at once, and which models its agent takes."""
 
     process: str
     node: str
     capacity: int = 2
+    models: tuple[str, ...] = MODELS
 
 
 class Schedule(Struct, frozen=True):
@@ -107,7 +114,10 @@ def _overrides(plan: Plan) -> dict[str, Any]:
     if plan.phases > 1 and rng.random() < 0.2:
         flow["phases_enabled"] = [plan.phases]
     enforcement = rng.choice(["task_and_phase", "task_only", "phase_only", "phase_only"])
-    return {"model": {**SHELL, "review_consensus": rng.random() < 0.25}, "review": {"enforcement": enforcement}, "flow": flow}
+    models = {**SHELL, "review_consensus": rng.random() < 0.25}
+    if rng.random() < 0.1:
+        models["executor"] = rng.choice(["shell-2", "shell-3"])
+    return {"model": models, "review": {"enforcement": enforcement}, "flow": flow}
 
 
 def _budget(rng: random.Random) -> dict[str, Any]:
@@ -126,6 +136,11 @@ def _ticket(plan: Plan) -> dict[str, Any]:
     return {"title": f"ticket {plan.tickets}"}
 
 
+def _below_one(rng: random.Random) -> float:
+    """Return which of several, as a part of 1: cut, since one that is rounded up points behind the last (seed 1000345)."""
+    return int(rng.random() * 10_000) / 10_000
+
+
 def _read(plan: Plan) -> dict[str, Any]:
     """Return how an operator reads before a change: how long it waits for something to change, how long it thinks, and how old its view is."""
     rng = plan.rng
@@ -134,7 +149,7 @@ def _read(plan: Plan) -> dict[str, Any]:
         "patience_s": rng.choice([0.0, 2.0, 6.0]),
         "thinks_s": round(rng.choice([0.0, rng.uniform(0.0, 0.3), rng.uniform(0.0, 2.0)]), 3),
         "stale": 1 if rng.random() < 0.12 else 0,
-        "pick": round(rng.random(), 4),
+        "pick": _below_one(rng),
     }
 
 
@@ -151,6 +166,8 @@ def _patch(plan: Plan) -> dict[str, Any]:
         {"review": {"enforcement": rng.choice(["task_and_phase", "task_only", "phase_only"])}},
         {"model": {"planner": "nobody"}},
     ]
+    if plan.phases > 1:
+        patches += [{"flow": {"phases_enabled": rng.choice([[1], [plan.phases], list(range(1, plan.phases + 1)), [7]])}}] * 3
     return {**_read(plan), "patch": rng.choice(patches)}
 
 
@@ -168,11 +185,12 @@ def _task_model(plan: Plan) -> dict[str, Any]:
 
 
 def _insert(plan: Plan) -> dict[str, Any]:
-    return {**_edit(plan), "depends": plan.rng.random() < 0.5, "model": plan.rng.choice([None, None, "shell-4"])}
+    blocks = plan.rng.choice([None, None, "pending", "pending", "any", "nothing"])
+    return {**_edit(plan), "depends": plan.rng.random() < 0.5, "model": plan.rng.choice([None, None, "shell-4"]), "blocks": blocks}
 
 
 def _flag(plan: Plan) -> dict[str, Any]:
-    flag = plan.rng.choice(["cp.runtime_controls", "cp.policy_reconfiguration", "cp.task_reconfiguration", "cp.launch"])
+    flag = plan.rng.choice(["cp.runtime_controls", "cp.policy_reconfiguration", "cp.task_reconfiguration", "cp.launch", "require_reason"])
     return {"flag": flag, "on": plan.rng.random() < 0.6}
 
 
@@ -185,7 +203,7 @@ class Row(Struct, frozen=True):
 
 MENU: dict[str, Row] = {
     "launch": Row(8, _launch),
-    "tend": Row(30, lambda plan: {"orchestration": plan.orchestration(), "chance": round(plan.rng.random(), 4)}),
+    "tend": Row(30, lambda plan: {"orchestration": plan.orchestration(), "chance": _below_one(plan.rng)}),
     "pause": Row(7, lambda plan: {"orchestration": plan.orchestration(), "mode": "drain"}),
     "pause-stop": Row(5, lambda plan: {"orchestration": plan.orchestration(), "mode": "stop"}),
     "resume": Row(8, lambda plan: {"orchestration": plan.orchestration()}),
@@ -209,7 +227,7 @@ MENU: dict[str, Row] = {
     "node-uncordon": Row(3, lambda plan: {"node": plan.rng.choice(plan.nodes)}),
     "node-drain": Row(2, lambda plan: {"node": plan.rng.choice(plan.nodes)}),
     "flag-set": Row(2, _flag),
-    "flag-rollback": Row(2, lambda plan: {"pick": round(plan.rng.random(), 4)}),
+    "flag-rollback": Row(2, lambda plan: {"pick": _below_one(plan.rng)}),
     "expired": Row(1, lambda plan: {"title": "too late", "valid_for_s": 0.001}),
     "dry-run": Row(1, lambda plan: {"title": "only asked"}),
     "bad": Row(1, lambda plan: {}),
@@ -219,16 +237,24 @@ MENU: dict[str, Row] = {
 RIVALS = frozenset({"set-policy", "set-role-model", "task-edit", "task-set-model", "task-skip", "task-insert", "pause", "cancel-late"})
 """What somebody else may order at the same time, with a key of its own: two operators read the same revision, or stop the same thing."""
 
+REHEARSED = RIVALS | {"launch", "pause-stop", "resume", "cancel", "retry", "gate-approve", "node-cordon", "node-drain", "flag-set"}
+"""What may be asked for as a dry run first, with the same key."""
+
 
 def _ops(plan: Plan, clients: tuple[str, ...], chaos_s: float, count: int) -> list[Op]:
     rng = plan.rng
     verbs, weights = list(MENU), [row.weight for row in MENU.values()]
-    ops = [Op(0.5, clients[0], "launch", "k-launch-0", _launch(plan))]
+    ops = [Op(0.5, clients[0], "launch", "k-launch-0", _launch(plan), reason="first")]
+    if rng.random() < 0.15:
+        ops.append(Op(round(rng.uniform(0.6, chaos_s / 2), 3), rng.choice(clients), "flag-set", "k-why", {"flag": "require_reason", "on": True}))
     for number in range(count):
         verb = rng.choices(verbs, weights)[0]
         at_s = round(rng.uniform(0.6, chaos_s), 3)
-        op = Op(at_s, rng.choice(clients), verb, f"k-{number}", MENU[verb].args(plan), tries=rng.choice([0, 0, 0, 1]))
+        reason = "because" if rng.random() < 0.6 else ""
+        op = Op(at_s, rng.choice(clients), verb, f"k-{number}", MENU[verb].args(plan), tries=rng.choice([0, 0, 0, 1]), reason=reason)
         ops.append(op)
+        if verb in REHEARSED and rng.random() < 0.12:
+            ops.append(replace(op, at_s=round(at_s - rng.choice([0.0, rng.uniform(0, 0.5)]), 3), dry=True))
         if rng.random() < 0.12:  # somebody else sends the same again, later or at once
             ops.append(Op(round(at_s + rng.choice([0.0, 0.01, rng.uniform(0, 10)]), 3), rng.choice(clients), verb, op.key, op.args))
         elif verb in RIVALS and rng.random() < 0.25:
@@ -236,7 +262,7 @@ def _ops(plan: Plan, clients: tuple[str, ...], chaos_s: float, count: int) -> li
                 **op.args,
                 **{name: value for name, value in MENU[verb].args(plan).items() if name not in ("orchestration", "patience_s", "stale", "pick")},
             }
-            ops.append(Op(round(at_s + rng.choice([0.0, 0.02]), 3), rng.choice(clients), verb, f"{op.key}-rival", rival))
+            ops.append(Op(round(at_s + rng.choice([0.0, 0.02]), 3), rng.choice(clients), verb, f"{op.key}-rival", rival, reason=reason))
         elif rng.random() < 0.06:  # the same key for something else
             other = rng.choice(verbs)
             ops.append(Op(round(at_s + rng.uniform(0, 3), 3), rng.choice(clients), other, op.key, MENU[other].args(plan)))
@@ -285,7 +311,7 @@ def _stall_at(rng: random.Random, at_s: float, world: World) -> Fault:
 def _on(kind: str, whom: str, low_s: float, high_s: float) -> Callable[[random.Random, float, World], Fault]:
     def make(rng: random.Random, at_s: float, world: World) -> Fault:
         target = world.anybody(rng) if whom == "anybody" else rng.choice(getattr(world, whom)) if whom else ""
-        return Fault(at_s, kind, target, round(rng.uniform(low_s, high_s), 3), amount=round(rng.random(), 4))
+        return Fault(at_s, kind, target, round(rng.uniform(low_s, high_s), 3), amount=_below_one(rng))
 
     return make
 
@@ -364,7 +390,15 @@ def generate(seed: int) -> Schedule:
 
 def _nodes(rng: random.Random) -> tuple[NodeSpec, ...]:
     count = rng.choice([1, 2, 2, 2, 3])
-    specs = [NodeSpec(f"n{n}", f"n{n}", rng.randint(1, 3)) for n in range(1, count + 1)]
+    specs = [NodeSpec(f"n{n}", f"n{n}", rng.randint(1, 3), _models(rng, n)) for n in range(1, count + 1)]
     if rng.random() < 0.25:
-        specs.append(NodeSpec("n1-twin", "n1", specs[0].capacity))
+        specs.append(replace(specs[0], process="n1-twin"))
     return tuple(specs)
+
+
+def _models(rng: random.Random, number: int) -> tuple[str, ...]:
+    """Return what a node's agent takes: mostly everything; the first node takes at least what every launch names."""
+    if rng.random() < 0.7:
+        return MODELS
+    choices = [("shell", "shell-2"), ("shell", "shell-3"), ("shell",)]
+    return rng.choice(choices if number == 1 else [*choices, ("shell-2", "shell-3")])

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from tests.simulation.schedule import Schedule
+from tests.simulation.schedule import MODELS, Schedule
 
 T = TypeVar("T")
 Judge = Callable[[Schedule], bool]
@@ -84,11 +84,12 @@ def _simpler(schedule: Schedule, fails: Judge) -> Schedule:
         replace(schedule, trouble=0.0),
         replace(schedule, check=None),
         replace(schedule, phases=1),
+        replace(schedule, nodes=tuple(replace(spec, models=MODELS) for spec in schedule.nodes)),
         replace(schedule, chaos_s=max([1.0, *(op.at_s for op in schedule.ops), *(fault.at_s for fault in schedule.faults)])),
     ]
     for candidate in candidates:
         changed = {name: getattr(candidate, name) for name in candidate.__struct_fields__ if getattr(candidate, name) != getattr(schedule, name)}
-        changed = {name: value for name, value in changed.items() if name in ("skew_s", "trouble", "check", "phases", "chaos_s")}
+        changed = {name: value for name, value in changed.items() if name in ("skew_s", "trouble", "check", "phases", "chaos_s", "nodes")}
         if changed and fails(merged := replace(schedule, **changed)):
             schedule = merged
     return schedule

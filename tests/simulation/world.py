@@ -149,7 +149,8 @@ class World:
 
         def main(_: SimHost) -> Coroutine[Any, Any, None]:
             config = NodeConfig(server=URL, name=spec.node, data=machine.data, capacity=spec.capacity)
-            return node_service.serve(config, executor=SimExecutor(machine, self.schedule.seed, self.schedule.trouble, self.schedule.quota))
+            script = (self.schedule.seed, self.schedule.trouble, self.schedule.quota)
+            return node_service.serve(config, executor=SimExecutor(machine, *script, spec.models))
 
         return main
 
@@ -286,8 +287,9 @@ class World:
         held = [o.id for state in self.states().values() for o in state.orchestrations.values() if o.is_live]
         if not held:
             return
-        ops = [Op(0.0, "closing", "flag-set", "closing", {"flag": Flag.RUNTIME_CONTROLS.value, "on": True})]
-        ops += [Op(0.2, "closing", "cancel", f"closing-{name}", {"orchestration": name}) for name in sorted(held)]
+        flag = {"flag": Flag.RUNTIME_CONTROLS.value, "on": True}
+        ops = [Op(0.0, "closing", "flag-set", "closing", flag, reason="the end")]
+        ops += [Op(0.2, "closing", "cancel", f"closing-{name}", {"orchestration": name}, reason="the end") for name in sorted(held)]
         at = SimHost(self.loop, self.network, "closing")
         await at.run(client("closing", Sheet(ops), self, self.calls, self.loop.time()), name="closing")
         await self._quiet(LOOK_EVERY_S)
