@@ -16,10 +16,11 @@ Answered by the controller, from live state:
 | `why` | `id` | WhyView: everything that does not move, with its reason and what frees it |
 | `policy` | `orchestration`, `revision?` | PolicyView |
 | `placement` | `node` | PlacementView: the live orchestrations of a node, and where they would go |
-| `runs` | `orchestration` | RunView |
+| `runs` | `orchestration`, `limit?`, `after?` | RunView, oldest first; `next` may come before `limit` |
 | `order` | `run` | the work order: what the agent was asked |
 | `gates`, `gate` | `project?`; `orchestration` | GateView |
-| `actions`, `action` | `project?`, `orchestration?`, `status?`, `since?`, `limit?`; `id`, or `project` and `key` | Receipt |
+| `actions` | `project?`, `orchestration?`, `status?`, `since?`, `limit?`, `after?` or `before?` | Receipt; newer ones come `before` `previous` |
+| `action` | `id`, or `project` and `key` | Receipt |
 | `nodes`, `node` | `id` | NodeView |
 | `flags` | | FlagView |
 | `status` | | StatusView |
@@ -30,6 +31,7 @@ Answered by the timeline, from DuckDB and the log:
 |---|---|---|
 | `timeline` | `orchestration`, `after?`, `before?`, `limit?`, `wait_s?` | TimelineRow, oldest first; `next` is the position to go on from |
 | `report` | `name` (`launches`, `latency`, `failures`), `since?`, `until?`, `by?` | TableView |
+| `past-actions` | as `actions` without `since`, and `type?`, `code?` (of its outcome) | PastActionView, newest first, of all times |
 | `sql` | `sql`, `limit?` | TableView |
 | `tables` | `describe?` | TableView |
 | `logs` | `orchestration`, `run?`, `after?`, `limit?`, `wait_s?` | LogChunk, oldest first; `next` is the cursor to go on from |
@@ -309,6 +311,30 @@ class TimelineRow(Struct, frozen=True):
     node: str | None
     action: str | None
     detail: dict[str, Any]
+
+
+class PastActionView(Struct, frozen=True):
+    """An action as the timeline has it: a receipt without key and warnings. `position` is where it was decided."""
+
+    action: str
+    type: str
+    status: str
+    project: str
+    requested_by: str
+    via: str
+    received_at: datetime
+    accepted_at: datetime | None
+    completed_at: datetime | None
+    orchestration: str | None
+    design: str | None
+    ticket: str | None
+    node: str | None
+    task: str | None
+    revision: int | None
+    reason: str | None
+    reason_code: str | None
+    message: str
+    position: str
 
 
 class TableView(Struct, frozen=True):

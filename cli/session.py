@@ -29,7 +29,7 @@ QUERY_TIMEOUT_S = 10.0
 WAIT_MARGIN_S = 5.0
 """On top of what a query is asked to wait for news."""
 
-TIMELINE_QUERIES = frozenset({"timeline", "report", "sql", "tables", "logs", "audit", "timeline-status"})
+TIMELINE_QUERIES = frozenset({"timeline", "past-actions", "report", "sql", "tables", "logs", "audit", "timeline-status"})
 
 
 class Session:
@@ -84,6 +84,15 @@ class Session:
             raise Failure(Reason.NOT_AUTHORIZED, str(error)) from error
         except Unavailable as error:
             raise Failure(UNREACHABLE, str(error)) from error
+
+    async def ask_all(self, name: str, /, **params: Any) -> dict[str, Any]:
+        """Return the items of all pages of a list as one answer. Raises Failure."""
+        answer = await self.ask(name, **params)
+        items = answer["items"]
+        while answer["next"] is not None:
+            answer = await self.ask(name, **{**params, "after": answer["next"]})
+            items += answer["items"]
+        return {**answer, "items": items}
 
     async def ask(self, name: str, /, *, wait_s: float | None = None, **params: Any) -> dict[str, Any]:
         """Return the answer of a query; parameters that are None are left out. `wait_s` lets it wait for news.

@@ -84,14 +84,17 @@ class Console:
         assert page.patches is not None
         context = await page.load(visit)
         shared = {"form_token": "", "read_only": self.config.read_only, "seq": self.news.seq}
-        return self.templates.get_template(page.patches).render({**shared, **context, "visit": visit})
+        # many see the same patches, and no two forms may have one key: each browser makes up its own
+        keyless = {name: "" for name in ("key", "form_key") if name in context}
+        return self.templates.get_template(page.patches).render({**shared, **context, **keyless, "visit": visit})
 
     # ── live ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def stream(self, request: Request, page: Page) -> Response:
         """Return the stream of a page: patches from the sequence on that the browser has."""
         query = [(name, value) for name, value in request.query_params.multi_items() if name != "after"]
-        visit = Visit(self.backend, request.url.path.removeprefix("/live"), dict(request.path_params), type(request.query_params)(query))
+        path, kept = request.url.path.removeprefix("/live"), type(request.query_params)(query)
+        visit = Visit(self.backend, path, dict(request.path_params), kept, is_streamed=True)
         after = _sequence(request.headers.get("last-event-id")) or _sequence(request.query_params.get("after")) or 0
 
         async def render() -> str:

@@ -80,6 +80,15 @@ class Backend:
             raise Problem(str(refusal["code"]), str(refusal.get("message", "")))
         return answer
 
+    async def ask_all(self, name: str, /, **params: Any) -> list[dict[str, Any]]:
+        """Return the items of all pages of a list. Raises Problem."""
+        answer = await self.ask(name, **params)
+        items: list[dict[str, Any]] = answer["items"]
+        while answer["next"] is not None:
+            answer = await self.ask(name, **{**params, "after": answer["next"]})
+            items += answer["items"]
+        return items
+
     async def submit(self, command: Command, key: str, *, reason: str | None = None, dry_run: bool = False) -> Receipt:
         """Return the receipt of an accepted command, or of a dry run. Raises Problem; one that was refused has its receipt."""
         try:

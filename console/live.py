@@ -1,7 +1,7 @@
 """Live pages: one stream of server-sent events for each page, patched when there is news about it.
 
-Owns the subscriptions. What many look at is rendered once for all of them; patches are coalesced; each has the ledger sequence it is
-true for as its id, which is where a browser that comes back goes on.
+Owns the subscriptions. What many look at is rendered once for all of them; patches are coalesced, and who has the page as it was before is
+sent only what has changed; each has the ledger sequence it is true for as its id, which is where a browser that comes back goes on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import anyio
 
 from bus import host
+from console import pieces
 from console.backend import Problem
 from console.news import News
 
@@ -25,6 +26,8 @@ SETTLE_S = (1.0, 5.0)
 folded it yet, a timeline that is behind."""
 BEAT_S = 5.0
 VIEWERS_MAX = 500
+SHARE_MAX = 0.1
+"""Of the time, that a page is rendered in which is looked at without news: one that takes long is looked at less often."""
 
 Render = Callable[[], Awaitable[str]]
 """Returns the patches of a page as HTML."""
@@ -42,6 +45,8 @@ class _Topic:
         self.viewers = 0
         self.seq = 0
         self.html = ""
+        self.change = ""
+        """What of `html` the version before had not."""
         self.version = 0
         self.dirty = asyncio.Event()
         self.changed = asyncio.Condition()
@@ -85,11 +90,13 @@ class Live:
             page.dirty.set()
         try:
             seen = page.version if page.seq <= after else page.version - 1
+            has: int | None = None
             yield self._beat()
             while not self.ending.is_set():
                 if page.version > seen:
-                    seen = page.version
-                    yield event(page.html, page.seq)
+                    html = page.change if has == page.version - 1 else page.html
+                    seen = has = page.version
+                    yield event(html, page.seq)
                     continue
                 async with page.changed:
                     with contextlib.suppress(TimeoutError):
@@ -106,14 +113,16 @@ class Live:
     async def _keep(self, page: _Topic) -> None:
         """Render a page again whenever there is news about it, at most every quarter of a second, and once more when that has settled."""
         settle: tuple[float, ...] = ()
+        took_s = 0.0
         while True:
+            every_s = None if page.every_s is None else max(page.every_s, took_s / SHARE_MAX)
             try:
-                await asyncio.wait_for(page.dirty.wait(), settle[0] if settle else page.every_s)
+                await asyncio.wait_for(page.dirty.wait(), settle[0] if settle else every_s)
                 settle = SETTLE_S
             except TimeoutError:
                 settle = settle[1:]
             page.dirty.clear()
-            seq = self._news.seq
+            seq, begun = self._news.seq, host.monotonic_s()
             try:
                 html = await page.render()
             except Exception as error:  # a page that broke once must not stand still for ever
@@ -122,8 +131,10 @@ class Live:
                 await anyio.sleep(1.0)
                 page.dirty.set()
                 continue
-            if html != page.html:
-                page.html, page.seq = html, seq
+            took_s = host.monotonic_s() - begun
+            change = pieces.changed(page.html, html)
+            if change:
+                page.html, page.change, page.seq = html, change, seq
                 page.version += 1
                 await self._tell(page)
             await anyio.sleep(COALESCE_S)

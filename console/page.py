@@ -17,12 +17,16 @@ TopicsOf = Callable[["Visit"], frozenset[str]]
 
 @dataclass(frozen=True)
 class Visit:
-    """A look at a page: its place and its filters. Two visits with equal `key` see the same."""
+    """A look at a page: its place and its filters. Two visits with equal `key` see the same.
+
+    `is_streamed`: for the patches of those who look at it already, whose browsers count times on by themselves.
+    """
 
     backend: Backend
     path: str
     params: dict[str, str]
     query: QueryParams
+    is_streamed: bool = False
 
     @property
     def key(self) -> str:

@@ -20,7 +20,7 @@ from bus.connection import ApiFailure, Bus
 from bus.errors import Unavailable
 from bus.reader import stream_state
 from bus.request import QueryFailed, QueryHandler
-from bus_schemas import ids, subjects, views
+from bus_schemas import codec, ids, subjects, views
 from bus_schemas.decisions import Position, Receipt
 from bus_schemas.entities import Flag
 from bus_schemas.reasons import Reason
@@ -39,6 +39,8 @@ Place = tuple[int, Any]
 """Where a thing stands in a list, newest first: the moment in microseconds, and what orders those of the same one."""
 
 LIMIT_DEFAULT, LIMIT_MAX = 100, 1000
+PAGE_BYTES_MAX = 700 * 1024
+"""Of the runs in one answer, which may be less than `limit`: an answer is one message of the bus."""
 MIN_SEQ_WAIT_S = 10.0
 VERSION = "1.0.0"
 
@@ -150,6 +152,14 @@ class Queries:
         return list(islice(heapq.merge(found, islice(ended, count), key=place, reverse=True), count))
 
     @staticmethod
+    def _nearest(live: Iterable[T], ended: Iterator[T] | None, place: Callable[[T], Place], before: Place, count: int) -> list[T]:
+        """Return the oldest things ahead of `before`, oldest first: those in memory, and those in the index, which come in this order already."""
+        found = heapq.nsmallest(count, (thing for thing in live if place(thing) > before), key=place)
+        if ended is None:
+            return found
+        return list(islice(heapq.merge(found, islice(ended, count), key=place), count))
+
+    @staticmethod
     def _page(items: Iterable[Any], params: dict[str, Any], key: Callable[[Any], str]) -> dict[str, Any]:
         """Return one page of items, newest first; `after` is the id that the page before ended with."""
         limit = Queries._limit(params)
@@ -229,8 +239,21 @@ class Queries:
         return projections.orchestration(o, self._position, whole=True)
 
     def _runs(self, params: dict[str, Any]) -> Any:
-        o = self._find(params)
-        return {"items": [projections.run(run) for run in o.runs], "next": None}
+        o, after = self._find(params), params.get("after")
+        first = 0
+        if after is not None:
+            place = o.place_of(ids.run_id(after))
+            first = len(o.runs) if place is None else place + 1
+        limit = self._limit({"limit": params.get("limit") or LIMIT_MAX})
+        items: list[views.RunView] = []
+        size_bytes = 0
+        for run in o.runs[first : first + limit]:
+            view = projections.run(run)
+            size_bytes += len(codec.encode(view))
+            if items and size_bytes > PAGE_BYTES_MAX:
+                break
+            items.append(view)
+        return {"items": items, "next": items[-1].run if first + len(items) < len(o.runs) else None}
 
     def _order(self, params: dict[str, Any]) -> Any:
         run_id = ids.run_id(self._text(params, "run"))
@@ -262,21 +285,38 @@ class Queries:
             params = {**params, "project": ids.project_of(ids.orchestration_id(wanted))}
         wanted_of = Filter(params.get("project"), status, wanted, None if since is None else msgspec.convert(since, datetime))
         states, limit = self._states(params), self._limit(params)
+        live = (receipt for state in states for receipt in state.actions.values() if _fits(receipt, wanted_of))
+        if params.get("before") is not None:
+            return self._actions_before(params["before"], live, wanted_of, limit)
         after = None
         if params.get("after") is not None:
-            last = self._ledger.receipt(ids.action_id(params["after"]))
-            if last is None:
-                return {"items": [], "next": None}
-            after = self._place_of_receipt(last[0])
-        live = (receipt for state in states for receipt in state.actions.values() if _fits(receipt, wanted_of))
+            after = self._place_of_action(params["after"])
+            if after is None:
+                return {"items": [], "next": None, "previous": None}
         found = self._newest(live, self._ended_receipts(wanted_of, after), self._place_of_receipt, after, limit + 1)
-        return {"items": found[:limit], "next": found[limit - 1].action if len(found) > limit else None}
+        items = found[:limit]
+        previous = items[0].action if items and after is not None else None
+        return {"items": items, "next": items[-1].action if len(found) > limit else None, "previous": previous}
 
-    def _ended_receipts(self, wanted: Filter, after: Place | None) -> Iterator[Receipt] | None:
+    def _actions_before(self, action: Any, live: Iterable[Receipt], wanted: Filter, limit: int) -> Any:
+        """Return the page of actions that ends right ahead of `action`, newest first; there is one after it: that of `action`."""
+        before = self._place_of_action(action)
+        if before is None:
+            return {"items": [], "next": None, "previous": None}
+        ended = self._ended_receipts(wanted, before, newer=True)
+        found = self._nearest(live, ended, self._place_of_receipt, before, limit + 1)
+        items = found[:limit][::-1]
+        return {"items": items, "next": items[-1].action if items else None, "previous": items[0].action if len(found) > limit else None}
+
+    def _place_of_action(self, action: Any) -> Place | None:
+        found = self._ledger.receipt(ids.action_id(action))
+        return None if found is None else self._place_of_receipt(found[0])
+
+    def _ended_receipts(self, wanted: Filter, place: Place | None, *, newer: bool = False) -> Iterator[Receipt] | None:
         index = self._ledger.index
         if index is None:
             return None
-        stored = index.shelf.receipts(wanted, after)
+        stored = index.shelf.receipts(wanted, place, newer=newer)
         return (receipt for receipt in stored if receipt.action not in self._ledger.state(ids.project_of(receipt.action)).actions)
 
     def _action(self, params: dict[str, Any]) -> Any:

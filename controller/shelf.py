@@ -185,12 +185,12 @@ class Shelf:
         for _, _, body in self._rows("orchestrations", wanted, after):
             yield self._whole(body)
 
-    def receipts(self, wanted: Filter, after: tuple[int, int] | None) -> Iterator[Receipt]:
-        """Yield receipts whose outcome stands, newest first, from behind the place `after` on. Raises Unusable."""
-        for _, _, body in self._rows("actions", wanted, after):
+    def receipts(self, wanted: Filter, place: tuple[int, int] | None, *, newer: bool = False) -> Iterator[Receipt]:
+        """Yield receipts whose outcome stands, newest first, from behind `place` on; `newer`: oldest first, from ahead of it on. Raises Unusable."""
+        for _, _, body in self._rows("actions", wanted, place, newer=newer):
             yield shelf_codec.decode_receipt(body)
 
-    def _rows(self, table: str, wanted: Filter, after: tuple[int, int] | None) -> Iterator[tuple[int, int, bytes]]:
+    def _rows(self, table: str, wanted: Filter, place: tuple[int, int] | None, *, newer: bool = False) -> Iterator[tuple[int, int, bytes]]:
         conditions: list[tuple[str, Any]] = []
         if wanted.project is not None:
             conditions.append(("project = ?", self.numbers.get(wanted.project)))
@@ -202,10 +202,12 @@ class Shelf:
             conditions.append(("at >= ?", shelf_codec.microseconds(wanted.since)))
         values = [value for _, value in conditions]
         where = " AND ".join(text for text, _ in conditions)
-        if after is not None:
-            where = f"{where} AND (at, id) < (?, ?)" if where else "(at, id) < (?, ?)"
-            values += after
-        sql = f"SELECT at, id, body FROM {table}{f' WHERE {where}' if where else ''} ORDER BY at DESC, id DESC"
+        if place is not None:
+            behind = f"(at, id) {'>' if newer else '<'} (?, ?)"
+            where = f"{where} AND {behind}" if where else behind
+            values += place
+        order = "at, id" if newer else "at DESC, id DESC"
+        sql = f"SELECT at, id, body FROM {table}{f' WHERE {where}' if where else ''} ORDER BY {order}"
         with self._reading():
             yield from self._reader.execute(sql, values)
 

@@ -21,7 +21,7 @@ from bus_schemas import ids
 from bus_schemas.decisions import Position
 from bus_schemas.reasons import Reason
 from bus_schemas.views import AuditHead, AuditView, TableView, TimelineRow, TimelineStatusView
-from timeline import reports
+from timeline import past_actions, reports
 from timeline.cells import cells
 from timeline.database import Database
 from timeline.ingest import Ingest
@@ -93,6 +93,7 @@ class Queries:
         """Return every query with its handler."""
         answers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "timeline": self._timeline,
+            "past-actions": self._past_actions,
             "report": self._report,
             "sql": self._sql,
             "tables": self._tables,
@@ -168,6 +169,10 @@ class Queries:
                 return (items[::-1] if backwards else items), True
             items.append(item)
         return (items[::-1] if backwards else items), table.truncated
+
+    async def _past_actions(self, params: dict[str, Any]) -> dict[str, Any]:
+        limit = _integer(params.get("limit", ROWS_DEFAULT), "limit", 1, ROWS_MAX)
+        return await past_actions.page(self._database, params, limit)
 
     # ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

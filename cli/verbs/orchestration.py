@@ -64,7 +64,7 @@ async def show(
         await _show_other(kind, wanted, ctx)
     elif runs:
         orchestration = safe(ids.orchestration_id, wanted)
-        answer = await ctx.ask("runs", orchestration=orchestration)
+        answer = await ctx.ask_all("runs", orchestration=orchestration)
         if not ctx.out.many("run", answer, "run"):
             ctx.out.table(orchestrations.runs(answer["items"], ctx.out.now), empty="No run yet.")
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import anyio
 from starlette.requests import Request
@@ -15,7 +16,8 @@ from bus.connection import ApiFailure
 from bus.errors import Unavailable
 from bus.walk import noted_by_timeline, timeline_view, walk
 from bus_schemas.chain import NO_NOTES, Chain
-from bus_schemas.reasons import Reason
+from bus_schemas.commands import COMMAND_TYPES
+from bus_schemas.reasons import EXPLANATIONS, Reason
 from console.backend import Backend, Problem
 from console.news import ANY
 from console.page import Context, Page, Visit
@@ -30,36 +32,49 @@ VERIFY_S = 120.0
 
 SHOWN_MAX = 20
 """Violations on the page."""
+FILTERS = ("project", "orchestration", "type", "status", "code")
 STATUSES = ("refused", "accepted", "completed", "failed")
 
 
 async def load(visit: Visit) -> Context:
     """Return a page of actions, or one with all it says, and whether the ledger can be trusted. Raises Problem."""
-    ask, query = visit.backend.ask, visit.query
-    status = visit.choice("status", ("", *STATUSES), "")
-    project, orchestration = query.get("project", "").strip().lower(), query.get("orchestration", "").strip().lower()
-    one = await ask("action", id=query["action"]) if query.get("action") else None
-    found: dict[str, Any] = {"items": [one], "next": None}
-    if one is None:
-        found = await ask(
-            "actions",
-            project=project or None,
-            orchestration=orchestration or None,
-            status=status or None,
-            limit=LIMIT,
-            after=query.get("after") or None,
-        )
-    kind, code = query.get("type", "").strip(), query.get("code", "").strip()
-    items = [a for a in found["items"] if (not kind or a["type"] == kind) and (not code or a["reason_code"] == code)]
+    query = visit.query
+    filters = {name: query.get(name, "").strip() for name in FILTERS}
+    filters |= {"project": filters["project"].lower(), "orchestration": filters["orchestration"].lower()}
+    filters["status"] = visit.choice("status", ("", *STATUSES), "")
+    one = await visit.backend.ask("action", id=query["action"]) if query.get("action") else None
+    found = {"items": [one], "next": None, "previous": None} if one is not None else await page_of(visit, filters)
     return {
-        "items": [{**a, "chain": chain(a)} for a in items],
-        "next": found["next"],
+        "items": [{**a, "chain": chain(a)} for a in found["items"]],
+        "older": None if found["next"] is None else link(filters, after=found["next"]),
+        "newer": None if found["previous"] is None else link(filters, before=found["previous"]),
+        "newest": link(filters) if query.get("after") or query.get("before") else None,
         "one": one,
-        "filters": {"project": project, "orchestration": orchestration, "status": status, "type": kind, "code": code},
+        "filters": filters,
         "statuses": STATUSES,
+        "types": sorted(COMMAND_TYPES),
+        "codes": sorted(EXPLANATIONS),
         "trust": await _trust(visit),
-        "filtered": bool(project or orchestration or status or kind or code or query.get("after")),
+        "filtered": any(filters.values()),
     }
+
+
+async def page_of(visit: Visit, filters: dict[str, str]) -> Context:
+    """Return a page of actions. The controller knows each at once; the timeline finds among all by type and code. Raises Problem."""
+    wanted = {name: value or None for name, value in filters.items()}
+    name = "past-actions" if filters["type"] or filters["code"] else "actions"
+    known = wanted if name == "past-actions" else {key: wanted[key] for key in ("project", "orchestration", "status")}
+    cursor = {key: visit.query.get(key) or None for key in ("after", "before")}
+    found = await visit.backend.ask(name, **known, **cursor, limit=LIMIT)
+    if cursor["before"] and found["previous"] is None:  # there are less than a page ahead of it: the newest page has them
+        found = await visit.backend.ask(name, **known, limit=LIMIT)
+    return found
+
+
+def link(filters: dict[str, str], **cursor: str) -> str:
+    """Return the address of a page with these filters."""
+    kept = urlencode({name: value for name, value in {**filters, **cursor}.items() if value})
+    return f"/audit?{kept}" if kept else "/audit"
 
 
 def chain(action: dict[str, Any]) -> list[tuple[str, Any, float | None]]:

@@ -84,7 +84,7 @@ async def _in_flight(visit: Visit, o: Context) -> list[Context]:
     actions = (await visit.backend.ask("actions", orchestration=o["id"], status=accepted, limit=IN_FLIGHT_SHOWN))["items"]
     if not actions:
         return []
-    runs = (await visit.backend.ask("runs", orchestration=o["id"]))["items"]
+    runs = await visit.backend.ask_all("runs", orchestration=o["id"])
     going = sum(1 for run in runs if run["status"] in GOING)
     return [{**action, "waits": waits_for(action["type"], going)} for action in reversed(actions)]
 

@@ -157,7 +157,7 @@ def place_of(query: Any) -> Place:
 async def load(visit: Visit) -> Context:
     """Return the runs, and a page of the log of one of them. Raises Problem; a timeline that is away is told in the place of the log."""
     context = await orchestration.head(visit)
-    runs = (await visit.backend.ask("runs", orchestration=context["o"]["id"]))["items"]
+    runs = await visit.backend.ask_all("runs", orchestration=context["o"]["id"])
     wanted = visit.query.get("run", "")
     run = next((run for run in runs if run["run"] == wanted), None)
     if wanted and run is None:
@@ -224,7 +224,7 @@ def routes(console: Console) -> list[Route]:
         shown = _count(request.query_params.get("shown"))
         context |= {"run": {"run": run}, "start": place, "place": place, "shown": shown}
         try:
-            runs = (await console.backend.ask("runs", orchestration=request.path_params["id"]))["items"]
+            runs = await console.backend.ask_all("runs", orchestration=request.path_params["id"])
             context["ended"] = all(known["ended_at"] is not None for known in runs if known["run"] == run)
             page, reached = await read(console.backend, run, place, wait_s=0.0 if context["ended"] else WAIT_S)
             context |= {"page": page, "place": reached, "shown": shown + len(page)}

@@ -25,7 +25,7 @@ RUNS_SHOWN = 500
 async def load(visit: Visit) -> Context:
     """Return the document, and the runs whose orders can be opened. Raises Problem."""
     context = await orchestration.head(visit)
-    runs = (await visit.backend.ask("runs", orchestration=context["o"]["id"]))["items"]
+    runs = await visit.backend.ask_all("runs", orchestration=context["o"]["id"])
     listed = [{**run, "work": work_of(run)} for run in runs[::-1][:RUNS_SHOWN]]
     return {**context, "tab": "raw", "runs": listed, "hidden": len(runs) - len(listed)}
 

@@ -16,12 +16,14 @@ from console.page import Context, Visit
 from console.pages import orchestration
 
 LOOK_EVERY_S = 3.0
-"""The line of now moves on, also without news."""
+"""The scale goes on in steps, also without news."""
 ROWS_MAX = 10_000
 EVENTS_MAX = 500
 CACHED_MAX = 64
 MANY = 200
 """Lines of a chart from which on phases that are done are folded, and rows of the list that are shown at first."""
+BLOCK_ROWS = 20
+"""Rows of the list that are sent together when one of them has changed."""
 _FIELDS = "run, attempt, kind, role, model, node, status, phase, task, queued_at, started_at, ended_at, reason_code, detail"
 _EDGES = ("hold-set", "hold-cleared", "gate-opened", "gate-resolved")
 _FIRST, _LAST = ("init", "validate"), ("finalize",)
@@ -61,7 +63,7 @@ async def load(visit: Visit) -> Context:
     """Return the chart and the list. Raises Problem; a timeline that is away is a note, since the newest attempts are known without it."""
     context = await orchestration.head(visit)
     o = context["o"]
-    newest = (await visit.backend.ask("runs", orchestration=o["id"]))["items"]
+    newest = await visit.backend.ask_all("runs", orchestration=o["id"])
     notes = []
     try:
         earlier = await _EARLIER.of(visit.backend, o["id"], newest)
@@ -74,8 +76,10 @@ async def load(visit: Visit) -> Context:
         holds = [gantt.Hold(hold["kind"], _time(hold["since"]), None, hold["reason"]) for hold in o["holds"]]
         notes.append(f"Holds and gates that are over are missing: {problem.message}.")
     attempts = sorted([*earlier, *newest], key=lambda run: (run["queued_at"], run["run"], run["attempt"]))
-    now = None if o["status"] in orchestration.ENDED else host.now()
     drawn = lanes(o, attempts)
+    now = None if o["status"] in orchestration.ENDED else host.now()
+    if now is not None and visit.is_streamed:
+        now = gantt.steady_now([attempt for lane in drawn for attempt in lane.attempts], now)
     whole = visit.query.get("all") == "1" or len(drawn) <= MANY
     folded = frozenset() if whole else frozenset(_group(phase) for phase in o["plan"] if phase["status"] == "complete")
     shown = attempts if visit.query.get("all") == "1" else attempts[-MANY:]
@@ -84,11 +88,20 @@ async def load(visit: Visit) -> Context:
         "tab": "timeline",
         "chart": gantt.chart(drawn, holds, now, folded),
         "attempts": shown,
+        "blocks": blocks(shown, len(attempts) - len(shown)),
         "hidden": len(attempts) - len(shown),
         "folded": len(folded),
         "notes": notes,
         "work_of": work_of,
     }
+
+
+def blocks(shown: list[Context], hidden: int) -> list[tuple[int, list[Context]]]:
+    """Return attempts, newest first, in numbered blocks; `hidden` older ones are not shown, so that each stays in its block."""
+    found: dict[int, list[Context]] = {}
+    for place, attempt in enumerate(shown, hidden):
+        found.setdefault(place // BLOCK_ROWS, []).insert(0, attempt)
+    return sorted(found.items(), reverse=True)
 
 
 async def _edges(backend: Backend, orchestration: str) -> list[Context]:

@@ -20,7 +20,7 @@ async def load(visit: Visit) -> Context:
     context = await orchestration.head(visit)
     o = context["o"]
     revisions = [await visit.backend.ask("policy", orchestration=o["id"], revision=n) for n in range(1, o["policy_revision"] + 1)][-20:]
-    runs = (await visit.backend.ask("runs", orchestration=o["id"]))["items"]
+    runs = await visit.backend.ask_all("runs", orchestration=o["id"])
     used: dict[int, int] = {}
     for run in runs:
         if run["started_at"] is not None:

@@ -33,6 +33,13 @@
     if (key && request.method === "POST" && response && response.status < 500) key.value = crypto.randomUUID();
     if (form && response && (response.status === 409 || (response.status === 200 && !event.detail.ctx.sourceElement.getAttribute("hx-vals")))) begun.delete(form);
   });
+  // the key of a form is this browser's own: patches, which many get, bring none, and leave the one that is there
+  document.addEventListener("htmx:before:morph:attr", (event) => {
+    if (event.detail.attrName === "value" && event.target.matches('input[name="key"]')) event.preventDefault();
+  });
+  document.addEventListener("htmx:sse:after:message", () => {
+    $$('input[name="key"]').forEach((key) => { if (!key.value || key.value.startsWith("-")) key.value = crypto.randomUUID(); });
+  });
   document.addEventListener("htmx:finally:request", (event) => {
     const form = event.detail.ctx.sourceElement.closest("form");
     if (form) $$("button[aria-busy]", form).forEach((button) => button.removeAttribute("aria-busy"));

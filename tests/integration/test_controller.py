@@ -238,10 +238,18 @@ async def test_reports_that_cannot_be_believed_or_read_are_kept_as_dead_letters_
         run = (await r.ask("runs", orchestration="shop-o1"))["items"][0]
         node.hold.clear()
         o = await r.ended()
+        whole = (await r.ask("runs", orchestration="shop-o1"))["items"]
+        pages = [await r.ask("runs", orchestration="shop-o1", limit=2)]
+        while pages[-1]["next"] is not None:
+            pages.append(await r.ask("runs", orchestration="shop-o1", limit=2, after=pages[-1]["next"]))
+        none = await r.ask("runs", orchestration="shop-o1", after="shop-o1-r999")
         letter = await r.bus.last(subjects.DLQ, "qd.dlq.CMD.*")
 
     assert receipt.status == "completed"
     assert run["status"] in ("queued", "dispatched")
+    assert len(pages) > 1
+    assert [run for page in pages for run in page["items"]] == whole
+    assert (none["items"], none["next"]) == ([], None)
     assert o["status"] == "complete"
     assert letter is not None
 

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -92,6 +93,9 @@ async def test_under_load_what_has_ended_leaves_the_memory_and_a_restart_from_th
         again = await r.launch("k33", feature="f33")
         listed = await r.ask("orchestrations", project="shop", limit=30)
         second = await r.ask("orchestrations", project="shop", limit=1000, after=listed["next"])
+        actions = [action["action"] for action in (await r.ask("actions", project="shop", limit=1000))["items"]]
+        older = await _paged(r, "next", project="shop")
+        newer = await _paged(r, "previous", project="shop", before=actions[-1])
         await ledger.write_index()
         states = whole_states(ledger)
         replayed = Ledger(r.bus, "reader")
@@ -102,8 +106,22 @@ async def test_under_load_what_has_ended_leaves_the_memory_and_a_restart_from_th
     assert again.duplicate
     assert again.status == "completed"
     assert [int(o["id"].rpartition("o")[2]) for o in (*listed["items"], *second["items"])] == list(range(80, 0, -1))
+    assert len(actions) == len(set(actions)) > 100
+    assert [name for page in older for name in page] == actions
+    assert [name for page in reversed(newer) for name in page] == actions[:-1]
     assert replayed.states == states
     assert replayed.heads == ledger.heads
+
+
+async def _paged(r: Ring, direction: str, **params: Any) -> list[list[str]]:
+    """Return all pages of actions in one direction."""
+    pages: list[list[str]] = []
+    while True:
+        page = await r.ask("actions", limit=17, **params)
+        pages.append([action["action"] for action in page["items"]])
+        if page[direction] is None:
+            return pages
+        params = {"project": params["project"], "after" if direction == "next" else "before": page[direction]}
 
 
 def _data(folder: Path, owner: str) -> Index:

@@ -70,6 +70,31 @@ async def test_the_timeline_of_an_orchestration_is_paged_both_ways_and_each_row_
     assert {row["type"] for row in runs["items"]} == {"run-ended"}
 
 
+async def test_actions_are_found_by_type_and_outcome_and_paged_both_ways(told_world: World) -> None:
+    world = told_world
+    whole = (await world.ask("past-actions", limit=1000))["items"]
+    names = [action["action"] for action in whole]
+    assert len(names) == len(set(names)) > 10
+    assert [action["received_at"] for action in whole] == sorted((action["received_at"] for action in whole), reverse=True)
+
+    pages = [await world.ask("past-actions", limit=4)]
+    while pages[-1]["next"] is not None:
+        pages.append(await world.ask("past-actions", limit=4, after=pages[-1]["next"]))
+    assert [action["action"] for page in pages for action in page["items"]] == names
+    back = [await world.ask("past-actions", limit=4, before=pages[-1]["items"][-1]["action"])]
+    while back[-1]["previous"] is not None:
+        back.append(await world.ask("past-actions", limit=4, before=back[-1]["previous"]))
+    assert [action["action"] for page in reversed(back) for action in page["items"]] == names[:-1]
+
+    refused = await world.ask("past-actions", code="validation_invalid_state", orchestration="shop-o1")
+    assert refused["items"] == [one for one in whole if (one["reason_code"], one["orchestration"]) == ("validation_invalid_state", "shop-o1")] != []
+    assert {one["type"] for one in (await world.ask("past-actions", type="pause", status="completed"))["items"]} == {"pause"}
+    nothing = {"items": [], "next": None, "previous": None}
+    for params in ({"type": "no-such"}, {"after": "shop-a99999"}):
+        found = await world.ask("past-actions", **params)
+        assert {name: found[name] for name in nothing} == nothing
+
+
 async def test_a_row_tells_who_when_what_and_everything_else(told_world: World) -> None:
     rows = (await told_world.ask("timeline", orchestration="shop-o1", limit=1000))["items"]
     pause = next(row for row in rows if row["type"] == "pause" and row["status"] == "accepted")
@@ -116,6 +141,9 @@ async def test_following_answers_as_soon_as_something_happens_and_not_for_others
     ("query", "params", "expected"),
     [
         ("timeline", {}, "validation_invalid_payload"),
+        ("past-actions", {"type": 7}, "validation_invalid_payload"),
+        ("past-actions", {"after": "shop-o1"}, "validation_invalid_payload"),
+        ("past-actions", {"project": "*"}, "validation_invalid_payload"),
         ("timeline", {"orchestration": "shop-o99"}, "validation_entity_not_found"),
         ("timeline", {"orchestration": "*"}, "validation_invalid_payload"),
         ("timeline", {"orchestration": ["shop-o1"]}, "validation_invalid_payload"),

@@ -48,7 +48,42 @@ def test_waiting_between_the_first_start_and_its_own_is_a_dashed_piece_before_th
 def test_a_run_that_goes_on_reaches_to_now() -> None:
     found = chart([Lane("a", "", (attempt(0, 0, 10),)), Lane("b", "", (attempt(0, 5, None, "started"),))], [], at(20))
     assert found.rows[1].bars[-1].look == "running"
-    assert found.rows[1].bars[-1].x + found.rows[1].bars[-1].width == found.now_x == EDGE
+    assert found.rows[1].bars[-1].x + found.rows[1].bars[-1].width == found.now_x
+    assert found.rows[1].bars[-1].grows
+
+
+@pytest.mark.parametrize(("spent_s", "before_s", "end_s"), [(0.5, 0, 1), (7.9, 7, 8), (100, 100, 110), (119, 110, 120), (3599, 3300, 3600)])
+def test_the_scale_of_what_goes_on_ends_at_a_round_time_soon(spent_s: float, before_s: float, end_s: float) -> None:
+    going = [attempt(0, 0, None, "started")]
+    scale = gantt.scale_of(going, [], at(spent_s))
+    assert scale is not None
+    assert (scale.end, gantt.steady_now(going, at(spent_s))) == (at(end_s), at(before_s))
+
+
+def test_until_the_next_round_time_the_drawing_stays_the_same() -> None:
+    lanes = [
+        Lane("a", "g", (attempt(0, 0, 10),)),
+        Lane("b", "g", (attempt(0, 5, None, "started"),)),
+        Lane("c", "g", (attempt(3, None, None, "queued"),)),
+    ]
+    attempts = [one for lane in lanes for one in lane.attempts]
+    holds = [Hold("gate", at(50), None, "plan")]
+    first, second, later = (chart(lanes, holds, gantt.steady_now(attempts, at(s))) for s in (100.5, 109.5, 110.5))
+    assert first == second != later
+    assert [[bar.grows for bar in row.bars] for row in first.rows] == [[True], [False], [False, True], [True]]
+    assert first.bands[0].grows
+
+
+def test_how_long_it_ran_before_counts_for_what_goes_on() -> None:
+    row = chart([Lane("a", "", (attempt(0, 0, 10, "failed"), attempt(10, 20, None, "started", 2)))], [], at(50)).rows[0]
+    assert (row.text, row.tries, row.running_s) == ("40s", " ×2", at(10).timestamp())
+
+
+def test_blocks_hold_all_lines_and_fill_the_drawing() -> None:
+    found = chart([Lane(str(n), "", (attempt(0, 0, 10),)) for n in range(45)], [], None)
+    assert [len(block.rows) for block in found.blocks] == [20, 20, 5]
+    assert tuple(row for block in found.blocks for row in block.rows) == found.rows
+    assert [block.top for block in found.blocks] + [found.height] == [0.0, *(block.top + block.height for block in found.blocks)]
 
 
 def test_an_ended_orchestration_has_no_line_of_now() -> None:
@@ -86,7 +121,7 @@ def test_one_that_was_withdrawn_before_it_started_waited_and_ends_in_a_mark() ->
 def test_attempts_of_a_run_stand_on_one_line_and_are_counted() -> None:
     row = chart([Lane("a", "", (attempt(0, 0, 10, "failed"), attempt(10, 12, 30, number=2)))], [], None).rows[0]
     assert [bar.look for bar in row.bars] == ["failed", "queued", "succeeded"]
-    assert row.text == "28s ×2"
+    assert row.text + row.tries == "28s ×2"
 
 
 def test_lines_of_a_group_have_a_heading_with_one_bar_over_all_of_them() -> None:
@@ -121,7 +156,7 @@ def test_a_hold_is_a_band_and_a_gate_has_a_diamond() -> None:
     found = chart([Lane("a", "", (attempt(0, 0, 100),))], [Hold("paused", at(20), at(40), "by ana"), Hold("gate", at(50), None, "plan")], at(100))
     paused, gate = found.bands
     assert (paused.kind, paused.is_gate, paused.title) == ("paused", False, "paused for 20s: by ana")
-    assert (gate.is_gate, gate.x + gate.width) == (True, EDGE)
+    assert (gate.is_gate, gate.x + gate.width, gate.title) == (True, found.now_x, "gate: plan")
 
 
 def test_the_scale_reaches_over_a_hold_that_ended_last() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from bus_schemas.ids import BadId
 from bus_schemas.views import LogChunk
-from console import gantt, rendering
+from console import gantt, pieces, rendering
 from console.backend import Problem
 from console.pages import orchestration, orchestration_changes, orchestration_events, orchestration_timeline, orchestration_usage
 from console.pages.orchestration_logs import Place, clean, lines, marked, place_of
@@ -202,16 +203,37 @@ def test_a_chart_of_five_hundred_tasks_is_drawn_in_under_300_ms() -> None:
     o = held() | {"plan": [phase("1", *range(1, 501))]}
     runs = [run(n, "task", phase="1", task=n) for n in range(1, 501)]
     runs += [run(n + 500, "task-review", phase="1", task=n, role="reviewer") for n in range(1, 501)]
-    template = rendering.environment().get_template("orchestration_timeline_chart.html")
     took_s = []
     for _ in range(5):
         began = time.thread_time()
-        drawn = gantt.chart(orchestration_timeline.lanes(o, runs), [], T0 + timedelta(hours=1))
-        context = {"notes": [], "hidden": 0, "folded": 0, "work_of": orchestration_timeline.work_of}
-        html = template.render({"o": o, "chart": drawn, "attempts": runs[-orchestration_timeline.MANY :], **context})
+        html = timeline_patches(o, runs)
         took_s.append(time.thread_time() - began)
     assert html.count('class="bar succeeded"') == 1000
     assert min(took_s) < 0.3
+
+
+def timeline_patches(o: Any, runs: list[Any]) -> str:
+    lanes, shown = orchestration_timeline.lanes(o, runs), runs[-orchestration_timeline.MANY :]
+    now = gantt.steady_now([attempt for lane in lanes for attempt in lane.attempts], T0 + timedelta(hours=1))
+    context = {"notes": [], "hidden": 0, "folded": 0, "work_of": orchestration_timeline.work_of}
+    lists = {"attempts": shown, "blocks": orchestration_timeline.blocks(shown, len(runs) - len(shown))}
+    html = (
+        rendering.environment()
+        .get_template("orchestration_timeline_chart.html")
+        .render({"o": o, "chart": gantt.chart(lanes, [], now), **lists, **context})
+    )
+    return f'<hx-partial hx-target="#timeline" hx-swap="innerMorph">{html}</hx-partial>'
+
+
+def test_of_a_chart_of_five_hundred_tasks_little_is_sent_when_one_ends() -> None:
+    o = held() | {"plan": [phase("1", *range(1, 501))]}
+    before = [run(n, "task", phase="1", task=n) for n in range(1, 501)]
+    before[-1] |= {"status": "started", "ended_at": None}
+    after = [*before[:-1], run(500, "task", phase="1", task=500)]
+    whole = timeline_patches(o, after)
+    change = pieces.changed(timeline_patches(o, before), whole)
+    assert re.findall(r'hx-target="([^"]*)"', change) == ["#lanes-0", "#lanes-25", "#block-24"]
+    assert len(change) < len(whole) / 10
 
 
 def edge(kind: str, s: int, **detail: str) -> dict[str, Any]:
