@@ -2,7 +2,8 @@
 
 `QD_FAILPOINTS` arms them for a process: `name:action@n`, comma-separated. Action `kill` ends the process by SIGKILL, `sleep=MS`
 stalls it whole for so many milliseconds; `@n` means the n-th time it is reached (default 1), `@n+` every time from then on.
-With `QD_FAILPOINTS_LOG=FILE` each order that is obeyed is written down there first: what really happened.
+With `QD_FAILPOINTS_LOG=FILE` each order that is obeyed is written down there first: what really happened. With `QD_FAILPOINTS_FILE=FILE`
+the signal SIGUSR2 makes a process that runs take its orders from there, in place of those it had.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -49,6 +51,7 @@ NAMES = (
 
 ENVIRONMENT = "QD_FAILPOINTS"
 LOG_ENVIRONMENT = "QD_FAILPOINTS_LOG"
+FILE_ENVIRONMENT = "QD_FAILPOINTS_FILE"
 
 
 class BadFailpoint(Exception):
@@ -87,9 +90,17 @@ _observer: list[Callable[[str], None]] = []
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Take orders from an environment. Raises BadFailpoint."""
+    """Take orders from an environment, and later from the file that it names, if it names one. Raises BadFailpoint."""
+    _take(environment.get(ENVIRONMENT, ""))
+    file = environment.get(FILE_ENVIRONMENT)
+    if file:
+        signal.signal(signal.SIGUSR2, lambda *_: _take(Path(file).read_text()))
+
+
+def _take(text: str) -> None:
+    orders = parse(text)
     _orders.clear()
-    _orders.update(parse(environment.get(ENVIRONMENT, "")))
+    _orders.update(orders)
 
 
 def observe(observer: Callable[[str], None] | None) -> None:

@@ -27,6 +27,7 @@ from cli.audit import folder as audit_folder
 from cli.audit import judge
 from cli.audit.evidence import Evidence, Survivor
 from tests.chaos import driver_evidence, faults, figures
+from tests.chaos.driver_failpoints import ACTIONS, Round
 from tests.chaos.driver_watch import Watch
 from tests.chaos.faults import KINDS, Ground, Healed, Kind
 from tests.chaos.figures import Injected
@@ -45,6 +46,11 @@ ALONE = 0.35
 """The share of faults that are alone, so that their recovery is theirs."""
 NODES = ("alpha", "bravo")
 VIOLATIONS_SHOWN = 50
+MINUTES = 5.0
+ROUND_MINUTES = 60.0
+"""A round of failpoints ends by itself, long before."""
+WRONG = ("lost", "duplicated", "stuck", "violations", "not_recovered", "not_quiet", "failpoints_short")
+"""Figures that must be nothing."""
 
 
 class Options(NamedTuple):
@@ -55,6 +61,8 @@ class Options(NamedTuple):
     kinds: tuple[str, ...] = ()
     failpoints: int = 0
     """In place of the schedule: each failpoint and action until it was hit so often."""
+    actions: tuple[str, ...] = ACTIONS
+    """What happens at the failpoints of such a round."""
     storm: int = 3
     """Launches a second on the node that does nothing."""
     live: int = 4
@@ -68,6 +76,8 @@ class Run:
         self.rig, self.watch, self.options = made, watch, options
         self.injected: list[Injected] = []
         self.never: list[str] = []
+        self.short: dict[str, int] = {}
+        """Failpoints of a round that were not hit as often as asked for."""
         self._dice = random.Random(options.seed)
         self._ground = Ground(made, watch, self._dice, set())
         self._bus_busy = False
@@ -155,22 +165,11 @@ class Run:
         return None
 
     async def failpoints(self) -> None:
-        """Reach each failpoint with each action as often as asked for, those first that were hit least, until the time is over."""
-        ends_at = time.monotonic() + self.options.minutes * 60
-        missed: Counter[tuple[str, str]] = Counter()
-        while time.monotonic() < ends_at:
-            found = faults.hits(self.rig)
-            found.update(missed)
-            name, action = faults.fewest(found, self._dice)
-            if found[name, action] >= self.options.failpoints:
-                return
-            before = found[name, action] - missed[name, action]
-
-            async def apply(ground: Ground, _: Component | None, name: str = name, action: str = action) -> Healed:
-                return await faults.at_failpoint(ground, name, action)
-
-            await self.inject(Kind("failpoint", 1, (), apply), None)
-            missed[name, action] += faults.hits(self.rig)[name, action] == before
+        """Reach each failpoint with each action as often as asked for, or until the time is over."""
+        ends_at_s = time.monotonic() + self.options.minutes * 60
+        this = Round(self, self.options.failpoints, self.options.actions, self._dice, ends_at_s)
+        await this.play()
+        self.short = this.short()
 
     # ── calm ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -268,7 +267,7 @@ async def run(options: Options, work: Path, evidence: Path, schedule: Schedule |
         **_of_evidence(audit_folder.load(evidence)),
         **_of_run(this, stuck),
     }
-    found["ok"] = not any(found[name] for name in ("lost", "duplicated", "stuck", "violations", "not_recovered", "not_quiet"))
+    found["ok"] = not any(found[name] for name in WRONG)
     (evidence / "figures.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
     return found
 
@@ -290,7 +289,8 @@ def _of_run(this: Run, stuck: dict[str, Any]) -> dict[str, Any]:
     hits = faults.hits(this.rig)
     return {
         "faults": dict(sorted(Counter(fault.kind for fault in this.injected).items())),
-        "failpoints": {f"{name}:{action}": hits[name, action] for name in failpoint.NAMES for action in ("kill", "sleep")},
+        "failpoints": {f"{name}:{action}": hits[name, action] for name in failpoint.NAMES for action in ACTIONS},
+        "failpoints_short": this.short,
         "recovery": figures.recovery(this.injected, faults.GOALS_S),
         "peer_noticed_s": figures.spread([seconds for seconds in this.rig.noticed_s if seconds is not None]),
         "not_noticed": sum(seconds is None for seconds in this.rig.noticed_s),
@@ -303,10 +303,11 @@ def _of_run(this: Run, stuck: dict[str, Any]) -> dict[str, Any]:
 def options_of(arguments: list[str]) -> tuple[Options, Path | None]:
     """Return the options of a command line, and where the evidence is to go."""
     parser = argparse.ArgumentParser(prog="tests.chaos.driver", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--minutes", type=float, default=None, help=f"default: {MINUTES:g}; for a round of failpoints at most {ROUND_MINUTES:g}")
     parser.add_argument("--seed", type=int, default=None, help="of the schedule and the work; default: another each time")
     parser.add_argument("--kinds", default="", help=f"comma-separated, of {', '.join(kind.name for kind in KINDS)}")
     parser.add_argument("--failpoints", type=int, nargs="?", const=1, default=0, help="only failpoints: each with each action so often (1)")
+    parser.add_argument("--actions", default=",".join(ACTIONS), help="what happens at these failpoints")
     parser.add_argument("--storm", type=int, default=3, help="launches a second beside the real work")
     parser.add_argument("--evidence", type=Path, default=None, help="keep the evidence here; default: only when something is wrong")
     found = parser.parse_args(arguments)
@@ -315,7 +316,11 @@ def options_of(arguments: list[str]) -> tuple[Options, Path | None]:
     unknown = set(kinds) - {kind.name for kind in KINDS}
     if unknown:
         parser.error(f"no such kinds: {', '.join(sorted(unknown))}")
-    return Options(found.minutes, seed, kinds, found.failpoints, found.storm), found.evidence
+    actions = tuple(found.actions.split(","))
+    if not set(actions) <= set(ACTIONS):
+        parser.error(f"actions are {', '.join(ACTIONS)}")
+    minutes = found.minutes or (ROUND_MINUTES if found.failpoints else MINUTES)
+    return Options(minutes, seed, kinds, found.failpoints, actions, found.storm), found.evidence
 
 
 def main(arguments: list[str]) -> int:

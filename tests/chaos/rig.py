@@ -65,6 +65,8 @@ class Component:
         self.started_at = 0.0
         self.folder = folder
         self._clock = folder / "clocks" / name
+        self._orders = folder / "orders" / name
+        self._accepted_before = 0
         self._hits = folder / "failpoints.jsonl"
 
     @property
@@ -77,7 +79,8 @@ class Component:
         self.keep_journal()
         self.lives += 1
         self.wanted, self.armed = True, armed
-        more = {failpoint.LOG_ENVIRONMENT: str(self._hits)}
+        self._accepted_before = self.link.accepted
+        more = {failpoint.LOG_ENVIRONMENT: str(self._hits), failpoint.FILE_ENVIRONMENT: str(self._orders)}
         if armed is not None:
             more[failpoint.ENVIRONMENT] = armed
         if self.role is Role.CONTROLLER:
@@ -107,6 +110,18 @@ class Component:
     def journal(self) -> Path:
         """Where a node keeps its journal."""
         return self.folder / self.name / "journal" / "journal.jsonl"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether this life has come so far as to connect."""
+        return self.process.runs and self.link.accepted > self._accepted_before
+
+    def order(self, text: str) -> None:
+        """Give the life that is up a failpoint order, in place of those it had."""
+        self._orders.parent.mkdir(exist_ok=True)
+        self._orders.write_text(text)
+        self.armed = text
+        self.process.signal(signal.SIGUSR2)
 
     def set_clock(self, offset_s: float) -> None:
         """Make the wall clock of this component wrong by so much, within a second."""

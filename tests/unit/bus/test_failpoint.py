@@ -59,3 +59,15 @@ def test_orders_that_are_obeyed_are_written_down_before_they_take_effect(tmp_pat
     subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, check=False, timeout=30)
     found = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(line["failpoint"], line["action"]) for line in found] == [("node.acked", "sleep"), ("node.beat", "kill")]
+
+
+def test_a_process_that_runs_takes_other_orders_from_a_file_at_a_signal(tmp_path: Path) -> None:
+    orders = tmp_path / "orders"
+    orders.write_text("node.beat:kill@2")
+    program = (
+        "import os, signal\nfrom bus.failpoint import failpoint\nfailpoint('node.beat')\nos.kill(os.getpid(), signal.SIGUSR2)\n"
+        "for n in range(3):\n    failpoint('node.beat'); print(n, flush=True)"
+    )
+    environment = {"QD_FAILPOINTS": "node.acked:kill", "QD_FAILPOINTS_FILE": str(orders)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "0\n")
