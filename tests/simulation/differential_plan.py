@@ -34,6 +34,11 @@ def patient_only(ops: list[Op]) -> bool:
     return all(op[2]["ack_wait"] > 1e9 for op in ops if op[0] == "consumer")
 
 
+def is_timed(ops: list[Op]) -> bool:
+    """Return whether something is delivered again soon in a sequence, so that what is seen when is a matter of time."""
+    return not patient_only(ops) or any(op[0] == "answer" and b"delay" in op[2] for op in ops)
+
+
 def _config(rng: random.Random) -> dict[str, Any]:
     config: dict[str, Any] = {
         "retention": rng.choice(("limits", "limits", "workqueue")),
