@@ -22,6 +22,7 @@ from console import commanding, openapi, pages, rendering
 from console.backend import Backend, Problem
 from console.config import ConsoleConfig
 from console.live import Full, Live
+from console.locking import locked
 from console.news import News
 from console.page import Page, Visit
 from console.security import TooLarge, Wall
@@ -71,7 +72,12 @@ class Console:
             context = await page.load(visit)
         except Problem as problem:
             return self.problem(request, problem, page)
-        return HTMLResponse(self.templates.get_template(page.template).render({**frame, **context, "visit": visit}))
+        return HTMLResponse(self.drawn(page.template, {**frame, **context, "visit": visit}))
+
+    def drawn(self, template: str, context: dict[str, Any]) -> str:
+        """Return a template as HTML; where nothing may be changed, with every control greyed."""
+        html = self.templates.get_template(template).render(context)
+        return locked(html) if self.config.read_only else html
 
     def problem(self, request: Request, problem: Problem, page: Page | None = None) -> Response:
         """Return the page that says what did not work; never an empty one."""
@@ -86,7 +92,7 @@ class Console:
         shared = {"form_token": "", "read_only": self.config.read_only, "seq": self.news.seq}
         # many see the same patches, and no two forms may have one key: each browser makes up its own
         keyless = {name: "" for name in ("key", "form_key") if name in context}
-        return self.templates.get_template(page.patches).render({**shared, **context, **keyless, "visit": visit})
+        return self.drawn(page.patches, {**shared, **context, **keyless, "visit": visit})
 
     # ── live ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

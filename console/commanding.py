@@ -30,6 +30,14 @@ def _who(request: Request) -> str:
     return hashlib.sha256(request.scope["qd.session"].encode()).hexdigest()[:8]
 
 
+def session_key(form: forms.Form, request: Request) -> str:
+    """Return the idempotency key that a form has in its session. Raises Problem for a form without a usable one."""
+    try:
+        return idempotency_key(f"{form.one('key')}.{_who(request)}" if form.one("key") else "")
+    except BadId as error:
+        raise Problem(Reason.INVALID_PAYLOAD, f"the form has no usable key: {error}") from error
+
+
 async def perform(backend: Backend, kind: str, request: Request) -> Outcome:
     """Send the command that a form means. Raises Problem.
 
@@ -42,10 +50,7 @@ async def perform(backend: Backend, kind: str, request: Request) -> Outcome:
     elif isinstance(command, PolicySet):
         command = await policy.pruned(backend, command)
     reason = form.one("reason").strip() or None
-    try:
-        key = idempotency_key(f"{form.one('key')}.{_who(request)}") if form.one("key") else idempotency_key("")
-    except BadId as error:
-        raise Problem(Reason.INVALID_PAYLOAD, f"the form has no usable key: {error}") from error
+    key = session_key(form, request)
     is_preview = form.one("dry_run") in ("true", "on", "1")
     try:
         receipt = await backend.submit(command, key, reason=reason, dry_run=is_preview)

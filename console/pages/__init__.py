@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from console.page import Page
-from console.pages import audit, catalogue, flags, inbox, launch, metrics, nodes, orchestration_tabs, plan, policy, runs
+from console.pages import audit, bulk, catalogue, flags, inbox, launch, metrics, nodes, orchestration_tabs, plan, policy, runs
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -29,4 +29,4 @@ PAGES: tuple[Page, ...] = (
 
 def extra_routes(console: Console) -> list[BaseRoute]:
     """Return the routes that are no pages: fragments that are loaded when they are opened, files to take away."""
-    return [*audit.routes(console), *launch.routes(console), *orchestration_tabs.routes(console)]
+    return [*audit.routes(console), *bulk.routes(console), *launch.routes(console), *orchestration_tabs.routes(console)]

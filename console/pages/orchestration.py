@@ -11,6 +11,7 @@ from bus import host
 from bus_schemas import commands as c
 from bus_schemas.decisions import ActionStatus
 from console.equivalent import command_line
+from console.judged import of_gates
 from console.page import Context, Page, Visit
 
 TABS = (
@@ -34,12 +35,15 @@ async def head(visit: Visit) -> Context:
     o = await visit.backend.ask("orchestration", id=visit.params["id"])
     held = {hold["kind"] for hold in o["holds"]}
     gate = await visit.backend.ask("gate", orchestration=o["id"]) if "gate" in held else None
+    judgements = {} if gate is None else await of_gates(visit.backend, [gate], gate["position"])
     return {
         "o": o,
         "tabs": TABS,
         "controls": controls(o),
         "cancel_why_not": cancel_why_not(o),
         "gate": gate,
+        "judged": judgements.get(o["id"]),
+        "retries": retries(o),
         "in_flight": await _in_flight(visit, o),
         "equivalents": equivalents(o["id"]),
         "key": host.unique(),
@@ -63,6 +67,26 @@ def controls(o: Context) -> list[Context]:
 
 def _control(kind: str, word: str, why_not: str, hint: str, **fields: str) -> Context:
     return {"kind": kind, "word": word, "fields": fields, "why_not": why_not, "hint": hint}
+
+
+def retries(o: Context) -> list[Context]:
+    """Return what a retry can mean: everything that failed, the phase where it stands, or one blocked task of that."""
+    found = [_retry("all", "everything that failed", "wherever it stands", c.Retry(o["id"]))]
+    phase = next((phase for phase in o["plan"] if phase["phase"] == o["phase"]), None)
+    if phase is None:
+        return found
+    at = phase["phase"]
+    found.append(_retry("phase", f"phase {at}", "refused if it stands in another by then", c.Retry(o["id"], at)))
+    for task in phase["tasks"]:
+        if task["status"] == "blocked":
+            number, hint = task["number"], f"{task['subject']}; the others stay blocked"
+            found.append(_retry(f"task-{number}", f"task {at}.{number}", hint, c.Retry(o["id"], at, number), task["reason_code"]))
+    return found
+
+
+def _retry(name: str, words: str, hint: str, command: c.Retry, reason_code: str | None = None) -> Context:
+    shown = {"name": name, "words": words, "hint": hint, "reason_code": reason_code}
+    return {**shown, "phase": command.phase, "task": command.task, "equivalent": command_line(command)}
 
 
 def ended(o: Context) -> str:

@@ -31,6 +31,8 @@
     const form = sourceElement.closest("form");
     const key = form && form.querySelector('input[name="key"]');
     if (key && request.method === "POST" && response && response.status < 500) key.value = crypto.randomUUID();
+    if (form && response && form.dataset.opensDialog) open(form.dataset.opensDialog);
+    if (form && response && response.status === 200 && form.closest("#bulk-dialog")) unpick();
     if (form && response && (response.status === 409 || (response.status === 200 && !event.detail.ctx.sourceElement.getAttribute("hx-vals")))) begun.delete(form);
   });
   // the key of a form is this browser's own: patches, which many get, bring none, and leave the one that is there
@@ -193,6 +195,33 @@
     $("#policy-form").requestSubmit();
   });
 
+  // ── several runs at once: what is ticked stays ticked while the rows are patched ──
+  const bulk = $("#bulk");
+  function picks() { return $$('input[name="ids"][form="bulk"]').filter((box) => !box.disabled); }
+  function picked() {
+    const boxes = picks(), ticked = boxes.filter((box) => box.checked).length, all = $("#bulk-all").checked;
+    const said = all ? "all of them, also those on other pages" : ticked ? `${ticked} selected` : "none selected";
+    if ($("#bulk-count").textContent !== said) $("#bulk-count").textContent = said;
+    $$("[data-needs-selection]", bulk).forEach((button) => {
+      if (button.dataset.locked !== undefined) return;
+      const why = all || ticked ? "" : bulk.dataset.nothingSelected;
+      button.disabled = why !== "";
+      button.title = why;
+      if (why) button.setAttribute("aria-description", why); else button.removeAttribute("aria-description");
+    });
+    const page = $("#pick-page");
+    if (page) { page.checked = boxes.length > 0 && ticked === boxes.length; page.indeterminate = ticked > 0 && ticked < boxes.length; }
+  }
+  function unpick() { picks().forEach((box) => { box.checked = false; }); $("#bulk-all").checked = false; picked(); }
+  if (bulk) {
+    document.addEventListener("change", (event) => {
+      if (event.target.dataset.picksAll !== undefined) picks().forEach((box) => { box.checked = event.target.checked; });
+      picked();
+    });
+    new MutationObserver(picked).observe($("#runs"), { childList: true, subtree: true, attributes: true, attributeFilter: ["disabled"] });
+    picked();
+  }
+
   // ── palette ──
   const pages = [["Runs", "/"], ["Launch", "/launch"], ["Inbox", "/inbox"], ["Nodes", "/nodes"], ["Audit", "/audit"], ["Metrics", "/metrics"], ["Catalogue", "/catalogue"], ["Flags", "/flags"]];
   let chosen = 0;
@@ -234,12 +263,16 @@
   switchOff.addEventListener("change", () => store.set("keys", switchOff.checked ? "off" : "on"));
   const places = { r: "/", l: "/launch", i: "/inbox", n: "/nodes", a: "/audit", m: "/metrics", c: "/catalogue", f: "/flags" };
   let going = 0;
-  function rows() { return $$("main tbody tr").filter((row) => $("a", row)); }
+  function rows() { return $$("main tbody tr").filter((row) => $("a", row) && !row.closest("dialog")); }
   function step(by) {
     const all = rows();
     if (!all.length) return;
     const at = all.findIndex((row) => row.contains(document.activeElement));
     $("a", all[Math.min(all.length - 1, Math.max(0, at < 0 ? 0 : at + by))]).focus();
+  }
+  function tick() {
+    const row = document.activeElement.closest("tbody tr"), box = row && $('input[name="ids"]', row);
+    if (box) box.click();
   }
   function turn(by) {
     const tabs = $$(".tabs a");
@@ -248,7 +281,7 @@
   }
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") { open("palette"); event.preventDefault(); return; }
-    if (event.ctrlKey || event.metaKey || event.altKey || switchOff.checked || event.target.closest("input, textarea, select, [contenteditable], dialog[open]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || switchOff.checked || event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable], dialog[open]")) return;
     const key = event.key;
     if (going && Date.now() - going < 1200 && places[key]) { going = 0; location.assign(places[key]); return; }
     going = 0;
@@ -257,6 +290,7 @@
     else if (key === "/") { const field = $("main [type=search]"); if (field) { field.focus(); event.preventDefault(); } }
     else if (key === "j") step(1);
     else if (key === "k") step(-1);
+    else if (key === "x") tick();
     else if (key === "o" && document.activeElement.matches("main tbody a")) document.activeElement.click();
     else if (key === "[") turn(-1);
     else if (key === "]") turn(1);

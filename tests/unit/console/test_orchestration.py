@@ -72,6 +72,21 @@ def test_every_action_has_its_command_line() -> None:
     assert all("shop-o1" in line for line in orchestration.equivalents("shop-o1"))
 
 
+def test_a_retry_offers_everything_the_phase_where_it_stands_and_each_blocked_task() -> None:
+    tasks = [
+        {"number": n, "subject": f"S{n}", "status": status, "reason_code": None} for n, status in ((1, "completed"), (2, "blocked"), (3, "blocked"))
+    ]
+    o = {**held("blocked"), "phase": "1.5", "plan": [{"phase": "1", "tasks": tasks}, {"phase": "1.5", "tasks": tasks}]}
+    found = orchestration.retries(o)
+    assert [(choice["phase"], choice["task"]) for choice in found] == [(None, None), ("1.5", None), ("1.5", 2), ("1.5", 3)]
+    assert found[2]["equivalent"] == "qd retry shop-o1 --phase 1.5 --task 2"
+    assert len({choice["name"] for choice in found}) == 4
+
+
+def test_a_retry_before_the_first_phase_offers_everything() -> None:
+    assert [choice["equivalent"] for choice in orchestration.retries({**held("blocked"), "phase": None})] == ["qd retry shop-o1"]
+
+
 # ── logs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
