@@ -108,7 +108,7 @@ class Console:
 
         async def events() -> AsyncIterator[str]:
             try:
-                async for event in self.live.stream(visit.key, page.topics(visit), render, after, page.every_s):
+                async for event in self.live.stream(visit.key, page.topics(visit), render, after, page.every_s, page.rest_s):
                     yield event
             except Full as error:
                 log.warning("%s", error)

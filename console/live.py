@@ -26,8 +26,8 @@ SETTLE_S = (1.0, 5.0)
 folded it yet, a timeline that is behind."""
 BEAT_S = 5.0
 VIEWERS_MAX = 500
-SHARE_MAX = 0.1
-"""Of the time, that a page is rendered in which is looked at without news: one that takes long is looked at less often."""
+SHARE_MAX = 0.25
+"""Of the time, that one page is rendered in: one that takes long is looked at less often."""
 
 Render = Callable[[], Awaitable[str]]
 """Returns the patches of a page as HTML."""
@@ -40,8 +40,8 @@ class Full(Exception):
 class _Topic:
     """A page that somebody looks at: what it shows now, and who waits for the next."""
 
-    def __init__(self, key: str, topics: frozenset[str], render: Render, every_s: float | None) -> None:
-        self.key, self.topics, self.render, self.every_s = key, topics, render, every_s
+    def __init__(self, key: str, topics: frozenset[str], render: Render, every_s: float | None, rest_s: float) -> None:
+        self.key, self.topics, self.render, self.every_s, self.rest_s = key, topics, render, every_s, rest_s
         self.viewers = 0
         self.seq = 0
         self.html = ""
@@ -73,16 +73,18 @@ class Live:
             if page.topics & topics:
                 page.dirty.set()
 
-    async def stream(self, key: str, topics: frozenset[str], render: Render, after: int, every_s: float | None = None) -> AsyncIterator[str]:
+    async def stream(
+        self, key: str, topics: frozenset[str], render: Render, after: int, every_s: float | None = None, rest_s: float = COALESCE_S
+    ) -> AsyncIterator[str]:
         """Yield server-sent events for one viewer of the page `key`, which was rendered at sequence `after`. Raises Full.
 
-        `every_s`: look again this often also without news, for what is not in the ledger (who is online).
+        `every_s`: look again this often also without news, for what is not in the ledger (who is online). `rest_s`: and not more often.
         """
         if self.viewers >= VIEWERS_MAX:
             raise Full(f"{VIEWERS_MAX} pages are open already; close some")
         page = self._pages.get(key)
         if page is None:
-            page = self._pages[key] = _Topic(key, topics, render, every_s)
+            page = self._pages[key] = _Topic(key, topics, render, every_s, rest_s)
         page.viewers += 1
         if page.task is None:
             page.task = asyncio.create_task(self._keep(page))
@@ -111,14 +113,14 @@ class Live:
                     page.task.cancel()
 
     async def _keep(self, page: _Topic) -> None:
-        """Render a page again whenever there is news about it, at most every quarter of a second, and once more when that has settled."""
+        """Render a page again whenever there is news about it, not more often than it may be, and once more when that has settled."""
         settle: tuple[float, ...] = ()
-        took_s = 0.0
         while True:
-            every_s = None if page.every_s is None else max(page.every_s, took_s / SHARE_MAX)
             try:
-                await asyncio.wait_for(page.dirty.wait(), settle[0] if settle else every_s)
+                await asyncio.wait_for(page.dirty.wait(), settle[0] if settle else page.every_s)
                 settle = SETTLE_S
+                if page.rest_s > SETTLE_S[0]:  # what is seldom looked at is looked at when all have heard of it
+                    await anyio.sleep(SETTLE_S[0])
             except TimeoutError:
                 settle = settle[1:]
             page.dirty.clear()
@@ -131,13 +133,12 @@ class Live:
                 await anyio.sleep(1.0)
                 page.dirty.set()
                 continue
-            took_s = host.monotonic_s() - begun
             change = pieces.changed(page.html, html)
             if change:
                 page.html, page.change, page.seq = html, change, seq
                 page.version += 1
                 await self._tell(page)
-            await anyio.sleep(COALESCE_S)
+            await anyio.sleep(max(page.rest_s, (host.monotonic_s() - begun) / SHARE_MAX))
 
     @staticmethod
     async def _tell(page: _Topic) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from console.backend import Backend
+from console.live import COALESCE_S
 
 Context = dict[str, Any]
 Load = Callable[["Visit"], Awaitable[Context]]
@@ -44,7 +45,8 @@ class Page:
     """A page of the console.
 
     `path` may have parameters (`/orchestrations/{id}`). `load` raises Problem. `patches` is the template of what is patched while it is
-    looked at (`<hx-partial>` elements); None for a page that stands still. `every_s`: look again so often also without news.
+    looked at (`<hx-partial>` elements); None for a page that stands still. `every_s`: look again so often also without news; `rest_s`:
+    however much news there is, not more often than that.
     """
 
     path: str
@@ -54,3 +56,4 @@ class Page:
     topics: TopicsOf = lambda visit: frozenset()
     every_s: float | None = None
     nav: str = ""
+    rest_s: float = COALESCE_S

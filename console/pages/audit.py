@@ -43,7 +43,9 @@ async def load(visit: Visit) -> Context:
     filters |= {"project": filters["project"].lower(), "orchestration": filters["orchestration"].lower()}
     filters["status"] = visit.choice("status", ("", *STATUSES), "")
     one = await visit.backend.ask("action", id=query["action"]) if query.get("action") else None
-    found = {"items": [one], "next": None, "previous": None} if one is not None else await page_of(visit, filters)
+    found: Context = {"items": [one], "next": None, "previous": None}
+    if one is None:
+        found = await page_of(visit, filters)
     return {
         "items": [{**a, "chain": chain(a)} for a in found["items"]],
         "older": None if found["next"] is None else link(filters, after=found["next"]),

@@ -10,11 +10,16 @@ import anyio
 from bus import host
 from bus_schemas.reasons import Reason
 from console.backend import Problem
+from console.news import ANY
 from console.page import Context, Page, Visit
 
 SPANS = {"1h": 3600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400, "all": None}
 BUCKETS = {"1h": "5 minutes", "24h": "1 hour", "7d": "6 hours", "30d": "1 day", "all": "1 day"}
 ROWS_MAX = 500
+REST_S = 5.0
+"""Between two looks while there is news; the answers are the same for all who look."""
+LOOK_EVERY_S = 60.0
+"""Also without news: what is older than the time that is shown falls out of it."""
 SQL_AT_ONCE = 2
 """Statements run in processes of their own: more at once are not sooner done."""
 
@@ -34,7 +39,7 @@ class Question(NamedTuple):
 def questions(span: str) -> tuple[Question, ...]:
     """Return the questions of the page for a time span."""
     seconds = SPANS[span]
-    since = "NULL" if seconds is None else f"TIMESTAMP '{host.now() - timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S}'"
+    since = "NULL" if seconds is None else f"TIMESTAMP '{host.now() - timedelta(seconds=seconds):%Y-%m-%d %H:%M:00}'"
     bucket = BUCKETS[span]
     return (
         Question(
@@ -129,4 +134,4 @@ async def load(visit: Visit) -> Context:
     return {"span": span, "spans": tuple(SPANS), "questions": asked, "answers": answers, "headline": ever}
 
 
-PAGES = (Page("/metrics", "metrics.html", load, nav="metrics"),)
+PAGES = (Page("/metrics", "metrics.html", load, "metrics_patches.html", lambda visit: frozenset({ANY}), LOOK_EVERY_S, nav="metrics", rest_s=REST_S),)

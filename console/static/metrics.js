@@ -40,8 +40,15 @@
     place.replaceChildren();
     new uPlot(options, data, place);
   }
+  // a picture is drawn again when its table has changed: patches leave it alone
+  const drawn = new WeakMap();
+  const look = () => document.querySelectorAll("[data-chart]").forEach((place) => {
+    const shown = document.getElementById(place.dataset.table).textContent;
+    if (drawn.get(place) !== shown) { drawn.set(place, shown); draw(place); }
+  });
+  document.addEventListener("htmx:sse:after:message", look);
   const all = () => document.querySelectorAll("[data-chart]").forEach(draw);
-  all();
+  look();
   let later = 0;
   addEventListener("resize", () => { clearTimeout(later); later = setTimeout(all, 150); });
   new MutationObserver(all).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });

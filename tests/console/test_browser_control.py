@@ -212,15 +212,31 @@ async def test_the_audit_shows_who_asked_for_what_and_why_it_was_refused(deck: D
     await row.get_by_role("link").first.click()
     await expect(page.locator("#actions .facts")).to_contain_text("idempotency key")
     await expect(page.locator("#trust")).to_contain_text("each following the hash of the one before")
+    await watched.open("/audit?type=node-cordon&code=validation_entity_not_found")
+    await expect(page.locator("#actions tbody tr").first).to_contain_text("“to see”")
+    await page.fill("[name=type]", "launch")
+    await page.get_by_role("button", name="Filter").click()
+    await expect(page.locator("#actions")).to_contain_text("No action fits the filter.")
 
 
-async def test_each_chart_has_a_table_twin_and_its_sql(watched: Watched) -> None:
+async def test_each_chart_has_a_table_twin_and_its_sql_and_goes_on_by_itself(deck: Deck, watched: Watched) -> None:
     page = watched.page
+    deck.qd("node", "cordon", "nowhere", code=3)
     await watched.open("/metrics?since=all")
     charts = page.locator("[data-chart]")
     await expect(page.locator("[data-chart] canvas").first).to_be_visible()
-    assert await charts.count() >= 3
+    assert await charts.count() >= 2
     for index in range(await charts.count()):
         name = await charts.nth(index).get_attribute("data-table")
         assert await page.locator(f"#{name} tbody tr").count() >= 1
     assert await page.locator("section.panel details", has_text="SQL").count() == await page.locator("section.panel").count()
+
+    table, chosen = page.locator("#table-failures"), page.get_by_role("link", name="all", exact=True)
+    await page.locator("#answer-failures summary").click()
+    await chosen.focus()
+    shown = await table.inner_text()
+    deck.qd("node", "cordon", "nowhere", code=3)
+    await expect(table).not_to_have_text(shown, timeout=15_000, use_inner_text=True)
+    await expect(table).to_be_visible()
+    await expect(chosen).to_be_focused()
+    await expect(page.locator('[data-table="table-failures"] canvas')).to_be_visible()

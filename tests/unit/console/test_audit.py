@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from console.pages.audit import chain
+from console.pages.audit import chain, link
 
 AT = "2026-11-23T09:30:15.000000Z"
 
@@ -35,3 +35,10 @@ def test_a_refused_action_was_never_accepted() -> None:
 @pytest.mark.parametrize("accepted", ["2026-11-23T09:30:14.000000Z", "2026-11-23T09:30:15+00:00"])
 def test_a_clock_that_went_back_gives_no_negative_time(accepted: str) -> None:
     assert chain(action("accepted", accepted))[1][2] == 0.0
+
+
+def test_a_page_has_an_address_with_its_filters_and_its_place() -> None:
+    assert (
+        link({"project": "shop", "type": "", "code": "validation_gate"}, after="shop-a7") == "/audit?project=shop&code=validation_gate&after=shop-a7"
+    )
+    assert link({"project": ""}) == "/audit"
