@@ -86,6 +86,8 @@ class SimClient(Client):
         self._nuid = _Names(host)  # type: ignore[assignment]
         self._context = copy_context()
         self._handshake: asyncio.Future[dict[str, Any]] | None = None
+        self._early_end: Exception | None = None
+        """That the connection ended before a handshake began: as in nats-py, that reads it then."""
         self._flush_handle: asyncio.Handle | None = None
         self._flushed: list[asyncio.Future[None]] = []
         host.clients.append(self)
@@ -115,6 +117,7 @@ class SimClient(Client):
             self._transport.close()
         await asyncio.sleep(network.latency_s())
         self._host.check()
+        self._early_end = None
         transport.link = network.open(self._host.name, transport, self._context)
         if transport.link is None:
             await asyncio.sleep(self.options["connect_timeout"])
@@ -123,6 +126,8 @@ class SimClient(Client):
         await asyncio.sleep(network.latency_s())
 
     async def _process_connect_init(self) -> None:
+        if self._early_end is not None:
+            raise self._early_end
         self._status = Client.CONNECTING
         self._handshake = asyncio.get_running_loop().create_future()
         self._transport.write(("connect", self.options["name"], self.options["token"]))
@@ -299,6 +304,9 @@ class SimClient(Client):
         if self._handshake is not None:
             if not self._handshake.done():
                 self._handshake.set_exception(failure)
+            return
+        if not self.is_connected:
+            self._early_end = failure
             return
         self._loop.create_task(self._lost(failure), context=self._context)
 
