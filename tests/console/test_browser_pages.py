@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -215,10 +216,11 @@ async def test_single_keys_can_be_switched_off(watched: Watched) -> None:
 # ── a console that is read-only ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-async def read_only(deck: Deck, tmp_path: Path) -> AsyncIterator[str]:
-    """The link of a console beside the deck's own, which changes nothing."""
-    process = deck.start("serve", "console", "--read-only", "--port", "0", "--data", str(tmp_path / "console"), "-o", "json")
+@pytest.fixture(scope="module")
+def read_only(deck: Deck, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a console beside the deck's own, which changes nothing, with a link to log in."""
+    folder = tmp_path_factory.mktemp("read-only")
+    process = deck.start("serve", "console", "--read-only", "--port", "0", "--data", str(folder), "-o", "json")
     assert process.stdout is not None
     try:
         yield json.loads(process.stdout.readline())["url"]
@@ -227,30 +229,81 @@ async def read_only(deck: Deck, tmp_path: Path) -> AsyncIterator[str]:
         process.communicate(timeout=10)
 
 
-async def test_a_read_only_console_shows_everything_and_refuses_every_change(browser: Browser, read_only: str, places: Places, deck: Deck) -> None:
+OWN = ("data-opens", "data-theme-toggle", "data-copy", "data-closes", "data-dismiss")
+"""What only moves the page itself: palette, keys, colours, the clipboard, dialogs."""
+OWN_IDS = ("palette-input", "keys-off", "follow")
+
+
+class Controls(HTMLParser):
+    """What of a page can be pressed or filled in, beside what only looks: filters, the palette, copying."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.greyed = 0
+        self.enabled: list[str] = []
+        self._looks = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "form":
+            self._looks = given.get("method") in ("get", "dialog")
+        if tag not in ("button", "input", "select", "textarea") or given.get("type") == "hidden" or self._looks:
+            return
+        if "disabled" in given and given.get("title") == given.get("aria-description") == "this console is read-only":
+            self.greyed += 1
+        elif "data-command" in given or not (given.keys() & set(OWN) or given.get("id") in OWN_IDS):
+            self.enabled.append(self.get_starttag_text() or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._looks = False
+
+
+@pytest.fixture(scope="module")
+def looker(read_only: str) -> Http:
+    """A client that is logged in to the read-only console."""
+    return Http.logged_in(read_only)
+
+
+def test_no_page_of_a_read_only_console_has_a_control_that_can_be_used(looker: Http, places: Places, http: Http) -> None:
+    greyed = 0
+    for path in places.paths:
+        answer = looker.get(path)
+        assert answer.status == 200, path
+        found = Controls(answer.body.decode())
+        assert found.enabled == [], path
+        greyed += found.greyed
+    assert greyed > 100
+    assert Controls(http.get(f"/orchestrations/{places.going}").body.decode()).enabled  # elsewhere there are some
+
+
+@pytest.mark.parametrize(
+    "target", ["/command/flag-set", "/command/pause", "/command/launch", "/bulk", "/bulk/preview", "/launch/resolve", "/audit/verify", "/nothing"]
+)
+def test_whatever_is_posted_to_a_read_only_console_is_refused_at_the_wall(looker: Http, target: str) -> None:
+    answer = looker.post(target, {"flag": "cp.launch", "on": "false", "verb": "cancel", "ids": "shop-o1", "orchestration": "shop-o1", "key": "k"})
+    assert answer.status == 403
+    assert b"read-only" in answer.body
+
+
+async def test_a_read_only_console_goes_on_and_its_patches_offer_nothing_either(
+    browser: Browser, read_only: str, looker: Http, places: Places, deck: Deck
+) -> None:
     context = await browser.new_context()
+    await context.add_cookies([{"name": "qd-session", "value": looker.cookie.partition("=")[2], "url": read_only.partition("/login")[0]}])
     page = await context.new_page()
-    await page.goto(read_only)
-    base = read_only.partition("/login")[0]
-    await page.goto(f"{base}/orchestrations/{places.going}")
+    await page.goto(f"{read_only.partition('/login')[0]}/orchestrations/{places.going}")
     await expect(page.locator("header .badge")).to_have_text("read-only")
-    await expect(page.get_by_role("button", name="Pause", exact=True)).to_be_disabled()
-    await page.goto(f"{base}/flags")
-    await page.get_by_role("button", name="Turn off").first.click()
-    await expect(page.locator("#outcome")).to_contain_text("read-only")
+    deck.qd("policy", "set", places.going, "flow.budget_usd=9", "--if-revision", str(deck.json("show", places.going)["policy_revision"]))
+    await expect(page.locator("#head .facts")).not_to_contain_text("balanced r1")  # patched
+    for button in await page.get_by_role("group", name="Actions").get_by_role("button").all():
+        await expect(button).to_have_attribute("aria-description", "this console is read-only")
+    await page.goto(f"{read_only.partition('/login')[0]}/")
+    await page.keyboard.press("j")
+    await page.keyboard.press("x")
+    await expect(page.locator("#bulk-count")).to_have_text("none selected")
     await context.close()
-    assert all(flag["on"] for flag in deck.json("flag", "ls")["items"] if flag["flag"] == "cp.launch")
-
-
-def test_a_command_to_a_read_only_console_is_refused_at_the_wall(deck: Deck, tmp_path: Path) -> None:
-    process = deck.start("serve", "console", "--read-only", "--port", "0", "--data", str(tmp_path / "console"), "-o", "json")
-    assert process.stdout is not None
-    try:
-        client = Http.logged_in(json.loads(process.stdout.readline())["url"])
-        assert client.post("/command/flag-set", {"flag": "cp.launch", "on": "false", "key": "k"}).status == 403
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
 
 
 async def test_the_chain_is_verified_by_a_button(watched: Watched) -> None:
