@@ -53,9 +53,9 @@ def spawn(run: RunDir, spec: dict[str, Any]) -> ProcessId:
     errors = (os.POSIX_SPAWN_OPEN, 2, str(run.errors), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     environment = {"PATH": os.environ.get("PATH", os.defpath)}
     # not a subprocess of asyncio: that one would be killed when our loop closes
-    pid = os.posix_spawn(
-        sys.executable, [sys.executable, "-I", "-S", shim.__file__, str(run.path)], environment, file_actions=[*quiet, errors], setsid=True
-    )
+    command = [sys.executable, "-I", "-S", shim.__file__, str(run.path)]
+    # a TERM that comes before the shim listens waits for it, and does not kill it without a word
+    pid = os.posix_spawn(sys.executable, command, environment, file_actions=[*quiet, errors], setsid=True, setsigmask=[signal.SIGTERM])
     return ProcessId(pid, shim.start_ticks(pid) or 0, shim.kernel_boot())
 
 

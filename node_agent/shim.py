@@ -281,6 +281,7 @@ class Shim:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the node agent starts us with TERM blocked
 
     def _on_term(self, number: int, frame: object) -> None:
         self._asked = True

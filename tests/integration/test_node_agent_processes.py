@@ -159,6 +159,23 @@ async def test_a_run_that_obeys_TERM_ends_within_its_grace_by_itself(tmp_path: P
     assert run.output.read_bytes().endswith(b"bye\n")
 
 
+@pytest.mark.parametrize("wall", WALLS)
+async def test_a_stop_that_comes_while_the_shim_is_coming_up_is_obeyed_and_never_kills_it(tmp_path: Path, wall: str) -> None:
+    async def stopped_after(wait_s: float) -> None:
+        run, spec = prepared(tmp_path / f"after-{wait_s}", "sleep 300", containment=wall)
+        started = process.spawn(run, spec)
+        await anyio.sleep(wait_s)
+        process.request_stop(run, started)
+        with anyio.fail_after(15):
+            ending = await process.ending(run, started)
+        assert ending is not None, f"the shim went without a word after {wait_s} s"
+        assert ending.stopped_by is StoppedBy.REQUEST
+
+    async with anyio.create_task_group() as tasks:
+        for wait_s in (0.0, 0.01, 0.03, 0.06):
+            tasks.start_soon(stopped_after, wait_s)
+
+
 async def test_a_run_that_is_stopped_before_its_shim_is_up_does_not_start(tmp_path: Path) -> None:
     run, spec = prepared(tmp_path, "touch started")
     run.stop.touch()
