@@ -216,6 +216,8 @@ class Orchestration(Struct, frozen=True, array_like=True, gc=False):
 
     def shown_hold(self) -> Hold | None:
         """Return the hold that is shown first, in the order of HoldKind; None when nothing holds it."""
+        if not self.holds:
+            return None
         order = list(HoldKind)
         return min(self.holds, key=lambda hold: order.index(hold.kind), default=None)
 

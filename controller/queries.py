@@ -224,7 +224,8 @@ class Queries:
             after = self._place_of_orchestration(last)
         live = (o for state in states for o in state.orchestrations.values() if wanted is None or o.status == wanted)
         found = self._newest(live, self._ended_orchestrations(params, after), self._place_of_orchestration, after, limit + 1)
-        items = [projections.orchestration(o, self._position) for o in found[:limit]]
+        position = self._position
+        items = [projections.orchestration(o, position) for o in found[:limit]]
         return {"items": items, "next": items[-1].id if len(found) > limit else None}
 
     def _ended_orchestrations(self, params: dict[str, Any], after: Place | None) -> Iterator[Orchestration] | None:

@@ -191,25 +191,29 @@ class Shelf:
             yield shelf_codec.decode_receipt(body)
 
     def _rows(self, table: str, wanted: Filter, place: tuple[int, int] | None, *, newer: bool = False) -> Iterator[tuple[int, int, bytes]]:
+        sql, values = self.selecting(table, wanted, place, newer=newer)
+        with self._reading():
+            yield from self._reader.execute(sql, values)
+
+    def selecting(self, table: str, wanted: Filter, place: tuple[int, int] | None, *, newer: bool = False) -> tuple[str, list[Any]]:
+        """Return the statement that finds what is wanted in order, and its values. Whatever is wanted, an index has it in that order."""
         conditions: list[tuple[str, Any]] = []
-        if wanted.project is not None:
+        if wanted.orchestration is not None:
+            # it names its project; and of a status there may be millions, of which the planner knows nothing
+            conditions.append(("orchestration = ?", self.numbers.of_id(wanted.orchestration)))
+        elif wanted.project is not None:
             conditions.append(("project = ?", self.numbers.get(wanted.project)))
         if wanted.status is not None:
-            conditions.append(("status = ?", wanted.status))
-        if wanted.orchestration is not None:
-            conditions.append(("orchestration = ?", self.numbers.of_id(wanted.orchestration)))
+            conditions.append((f"{'+' if wanted.orchestration is not None else ''}status = ?", wanted.status))
         if wanted.since is not None:
             conditions.append(("at >= ?", shelf_codec.microseconds(wanted.since)))
         values = [value for _, value in conditions]
-        where = " AND ".join(text for text, _ in conditions)
+        texts = [text for text, _ in conditions]
         if place is not None:
-            behind = f"(at, id) {'>' if newer else '<'} (?, ?)"
-            where = f"{where} AND {behind}" if where else behind
+            texts.append(f"(at, id) {'>' if newer else '<'} (?, ?)")
             values += place
-        order = "at, id" if newer else "at DESC, id DESC"
-        sql = f"SELECT at, id, body FROM {table}{f' WHERE {where}' if where else ''} ORDER BY {order}"
-        with self._reading():
-            yield from self._reader.execute(sql, values)
+        where = f" WHERE {' AND '.join(texts)}" if texts else ""
+        return f"SELECT at, id, body FROM {table}{where} ORDER BY {'at, id' if newer else 'at DESC, id DESC'}", values
 
     def _one(self, sql: str, value: bytes | int) -> Any:
         with self._reading():
