@@ -38,7 +38,8 @@ POWERS = (1_000, 10_000, 100_000, 1_000_000)
 TAIL = 800
 """Orchestrations that the ledger has and the index has not, when its start is measured."""
 COST_LAUNCHES = 2048
-START_TIMEOUT_S = 1800.0
+START_TIMEOUT_S = 7200.0
+"""A fold of a million orchestrations: twenty minutes, and on a busy machine more than thirty."""
 ASKED = 20
 
 
