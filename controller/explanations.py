@@ -1,4 +1,4 @@
-"""Queries that explain: why something does not move, a policy by revision, the past, what a drain would do.
+"""Queries that explain: why something does not move, a policy by revision, the past, what a run was asked, what a drain would do.
 
 Reads only, beside `queries`; every answer carries the ledger position it is true for.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import msgspec
 
+from bus import host
 from bus.connection import Bus
 from bus.errors import Unavailable
 from bus.request import QueryFailed, QueryHandler
@@ -27,6 +28,9 @@ from controller.ledger import Ledger
 from controller.orchestration import Orchestration
 from controller.presence import Presence
 from controller.why import Surroundings, why
+from controller.work_orders import order_of
+
+Folded = TypeVar("Folded")
 
 
 class Explanations:
@@ -41,7 +45,13 @@ class Explanations:
         """Return every query with its handler."""
         return {
             name: _answering(answer)
-            for name, answer in {"why": self._why, "policy": self._policy, "past": self._past, "placement": self._placement}.items()
+            for name, answer in {
+                "why": self._why,
+                "policy": self._policy,
+                "past": self._past,
+                "order": self._order,
+                "placement": self._placement,
+            }.items()
         }
 
     def _position(self) -> str:
@@ -87,14 +97,39 @@ class Explanations:
             at = Position.parse(str(params.get("at")))
         except ValueError as error:
             raise QueryFailed(Reason.INVALID_PAYLOAD, str(error)) from error
-        try:
-            async with self._one_past:
-                found = await past.orchestration_at(self._bus, name, at, self._ledger.head(ids.project_of(name)).seq)
-        except (past.TooLong, Unavailable, Malformed) as error:
-            raise QueryFailed(Reason.INTERNAL, str(error)) from error
+        found = await self._folded(past.orchestration_at(self._bus, name, at, self._ledger.head(ids.project_of(name)).seq))
         if found is None:
             raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"{name} was not launched yet at {at}")
         return _built(projections.orchestration(found, str(at), whole=True))
+
+    async def _folded(self, fold: Awaitable[Folded]) -> Folded:
+        """Return what was folded from the ledger; one at a time, since it is work for the processor."""
+        try:
+            async with self._one_past:
+                return await fold
+        except (past.TooLong, Unavailable, Malformed) as error:
+            raise QueryFailed(Reason.INTERNAL, str(error)) from error
+
+    async def _order(self, params: dict[str, Any]) -> dict[str, Any]:
+        name = params.get("run")
+        if not isinstance(name, str):
+            raise QueryFailed(Reason.MISSING_FIELD, "run is missing")
+        run_id = ids.run_id(name)
+        slug = ids.project_of(run_id)
+        o = self._ledger.orchestration(ids.orchestration_of(run_id))
+        run = None if o is None else o.run(run_id)
+        project = self._ledger.plane.projects.get(slug)
+        if o is None or run is None or project is None:
+            raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no run {run_id}")
+        state = self._ledger.state(slug)
+        if not run.is_open:  # its orchestration went on since: the issues are answered, the plan is another
+            then = await self._folded(past.when_ordered(self._bus, run_id, run.attempt, self._ledger.head(slug).seq))
+            assert then is not None, f"{run_id}.{run.attempt} was never ordered"
+            state, o = then, then.orchestrations[o.id]
+            run = o.run(run_id) or run
+        order = _built(order_of(state, project, o, run, run.queued_at or host.now()))
+        # the nonce is what a report is believed by: it is for the node alone
+        return {"position": self._position(), **{key: value for key, value in order.items() if key != "nonce"}}
 
     async def _placement(self, params: dict[str, Any]) -> dict[str, Any]:
         name = ids.node_id(str(params.get("node")))

@@ -32,7 +32,6 @@ from controller.presence import Presence
 from controller.project import Aggregate
 from controller.shelf import Filter
 from controller.shelf_codec import microseconds
-from controller.work_orders import order_of
 
 T = TypeVar("T")
 Place = tuple[int, Any]
@@ -65,7 +64,6 @@ class Queries:
             "orchestrations": self._orchestrations,
             "orchestration": self._orchestration,
             "runs": self._runs,
-            "order": self._order,
             "gates": self._gates,
             "gate": self._gate,
             "actions": self._actions,
@@ -255,18 +253,6 @@ class Queries:
                 break
             items.append(view)
         return {"items": items, "next": items[-1].run if first + len(items) < len(o.runs) else None}
-
-    def _order(self, params: dict[str, Any]) -> Any:
-        run_id = ids.run_id(self._text(params, "run"))
-        state = self._ledger.state(ids.project_of(run_id))
-        o = self._ledger.orchestration(ids.orchestration_of(run_id))
-        run = None if o is None else o.run(run_id)
-        project = self._ledger.plane.projects.get(state.project)
-        if o is None or run is None or project is None:
-            raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"there is no run {run_id}")
-        order = msgspec.to_builtins(order_of(state, project, o, run, run.queued_at or host.now()), builtin_types=(datetime,))
-        # the nonce is what a report is believed by: it is for the node alone
-        return {key: value for key, value in order.items() if key != "nonce"}
 
     def _gates(self, params: dict[str, Any]) -> Any:
         found = [o for state in self._states(params) for o in state.orchestrations.values() if o.gate is not None and o.is_live]

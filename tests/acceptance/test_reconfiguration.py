@@ -152,6 +152,9 @@ def test_feedback_of_a_rejected_plan_reaches_the_next_planner_and_the_approved_o
     assert [task["status"] for task in tasks] == ["skipped", "skipped", "pending", "pending"]
     issues = [row for row in deck.json("timeline", o)["items"] if row["type"] == "issues-raised"]
     assert "name the file" in str(issues[-1]["detail"])
+    planner = deck.json("sql", f"SELECT run FROM runs WHERE orchestration = '{o}' AND kind = 'plan' ORDER BY queued_at")["items"][-1]["run"]
+    asked = deck.json("logs", o, "--run", planner, "--prompt")["inputs"]  # as it was asked then, although the plan is made
+    assert ([issue["text"] for issue in asked["issues"]], len(asked["tasks"])) == (["name the file"], 2)
     for _ in (1, 2):
         deck.qd("gate", "approve", o)
         deck.until("a['status'] in ('complete',) or (a['hold'] and a['hold']['kind'] == 'gate')", "show", o)
