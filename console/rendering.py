@@ -20,14 +20,14 @@ from bus import host
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 
-MARKS = {
+MARKS = {  # \ufe0e: as text, also where a system has a coloured picture for the sign
     "launching": "◌",
-    "validating": "►",
-    "planning": "►",
+    "validating": "▶\ufe0e",
+    "planning": "▶\ufe0e",
     "planned": "▷",
-    "executing": "►",
-    "reviewing": "►",
-    "finalizing": "►",
+    "executing": "▶\ufe0e",
+    "reviewing": "▶\ufe0e",
+    "finalizing": "▶\ufe0e",
     "complete": "✓",
     "completed": "✓",
     "succeeded": "✓",
@@ -46,8 +46,8 @@ MARKS = {
     "queued": "◌",
     "dispatched": "◌",
     "accepted": "◌",
-    "started": "►",
-    "in_progress": "►",
+    "started": "▶\ufe0e",
+    "in_progress": "▶\ufe0e",
     "blocked": "■",
     "gate": "◆",
     "pausing": "‖",

@@ -287,7 +287,7 @@
     going = 0;
     if (key === "g") going = Date.now();
     else if (key === "?") open("keys");
-    else if (key === "/") { const field = $("main [type=search]"); if (field) { field.focus(); event.preventDefault(); } }
+    else if (key === "/") { const field = $("main [type=search]") || $("main .filters select"); if (field) { field.focus(); event.preventDefault(); } }
     else if (key === "j") step(1);
     else if (key === "k") step(-1);
     else if (key === "x") tick();

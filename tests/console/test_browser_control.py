@@ -240,3 +240,56 @@ async def test_each_chart_has_a_table_twin_and_its_sql_and_goes_on_by_itself(dec
     await expect(table).to_be_visible()
     await expect(chosen).to_be_focused()
     await expect(page.locator('[data-table="table-failures"] canvas')).to_be_visible()
+
+
+async def test_several_runs_are_ticked_by_keys_shown_and_cancelled_together(deck: Deck, watched: Watched) -> None:
+    page, design = watched.page, deck.design("shop", "Several", GREETING)
+    runs = [launch(deck, design, "--feature", f"Several {n}", "--set", 'flow.human_gates=["plan"]') for n in (1, 2)]
+    deck.until(f"len([g for g in a['items'] if g['orchestration'] in {runs}]) == 2", "gate", "ls")
+    await watched.open("/?hold=gate")
+    pause = page.locator("#bulk").get_by_role("button", name="Pause…")
+    await expect(pause).to_be_disabled()
+    await expect(pause).to_have_attribute("aria-description", "select runs first: tick them, or press x on a row")
+    for o in runs:
+        await page.locator(f"#row-{o} a").focus()
+        await page.keyboard.press("x")
+    await expect(page.locator("#bulk-count")).to_have_text("2 selected")
+    deck.qd("pause", runs[0])
+    await expect(page.locator(f"#row-{runs[0]}")).to_contain_text("paused")  # patched, and still ticked
+    await expect(page.locator("#bulk-count")).to_have_text("2 selected")
+    await pause.click()
+    dialog = page.get_by_role("dialog", name="Pause 1 run of 2")
+    await expect(dialog).to_contain_text("it is already paused")
+    await page.keyboard.press("Escape")
+    await page.locator("#bulk").get_by_role("button", name="Cancel…").click()
+    dialog = page.get_by_role("dialog", name="Cancel 2 runs")
+    await dialog.get_by_role("button", name="Cancel 2 runs").click()
+    await expect(dialog).to_be_visible()  # not without the word
+    await dialog.locator("#bulk-reason").fill("not needed")
+    await dialog.locator("#bulk-meant").fill("cancel 2")
+    await dialog.get_by_role("button", name="Cancel 2 runs").dblclick()
+    sent = page.get_by_role("dialog", name="Cancel: 2 of 2 were taken").locator("#bulk-sent")
+    await expect(sent).to_have_attribute("data-refused", "0")
+    await expect(page.locator("#bulk-count")).to_have_text("none selected")
+    for o in runs:
+        asked = [a for a in deck.json("action", "ls", "--orchestration", o)["items"] if a["type"] == "cancel"]
+        assert [a["reason"] for a in asked] == ["not needed"]
+
+
+async def test_one_blocked_task_is_retried_and_the_control_says_the_command(deck: Deck, watched: Watched, tmp_path: Path) -> None:
+    page = watched.page
+    fails = "\n".join(f"### Task {n}: needs {n}\n```sh\ntest -e {tmp_path}/{n} && date > {n}.txt\n```" for n in (1, 2))
+    o = launch(deck, deck.design("shop", "Blocked twice", f"## Phase 1\n\n{fails}\n"), "--set", "flow.max_task_attempts=1")
+    deck.until("a['hold'] and a['hold']['kind'] == 'blocked'", "show", o)
+    (tmp_path / "2").touch()
+    await watched.open(f"/orchestrations/{o}")
+    await page.get_by_role("button", name="Retry…").click()
+    choice = page.locator("#retry-task-2")
+    await expect(choice.locator("code")).to_have_text(f"qd retry {o} --phase 1 --task 2")
+    await page.fill("#retry-reason", "it is there now")
+    await choice.get_by_role("button", name="Task 1.2").click()
+    await good(page, "retry accepted")
+    await expect(page.locator("#outcome .receipt.good code").last).to_have_text(f"qd retry {o} --phase 1 --task 2 --reason 'it is there now'")
+    await expect(page.get_by_role("dialog", name=f"Retry {o}")).to_be_hidden()
+    plan = deck.until("a['plan'][0]['tasks'][1]['status'] == 'completed' and a['hold']", "show", o)["plan"][0]
+    assert plan["tasks"][0]["status"] == "blocked"
