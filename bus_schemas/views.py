@@ -29,7 +29,7 @@ Answered by the timeline, from DuckDB and the log:
 
 | query | parameters | answer |
 |---|---|---|
-| `timeline` | `orchestration`, `after?`, `before?`, `limit?`, `wait_s?` | TimelineRow, oldest first; `next` is the position to go on from |
+| `timeline` | `orchestration`, `category?`, `type?` (or several), `after?`, `before?`, `limit?`, `wait_s?` | TimelineRow, oldest first |
 | `report` | `name` (`launches`, `latency`, `failures`), `since?`, `until?`, `by?` | TableView |
 | `past-actions` | as `actions` without `since`, and `type?`, `code?` (of its outcome) | PastActionView, newest first, of all times |
 | `sql` | `sql`, `limit?` | TableView |

@@ -91,7 +91,7 @@ class Console:
         context = await page.load(visit)
         shared = {"form_token": "", "read_only": self.config.read_only, "seq": self.news.seq}
         # many see the same patches, and no two forms may have one key: each browser makes up its own
-        keyless = {name: "" for name in ("key", "form_key") if name in context}
+        keyless: dict[str, Any] = {name: "" for name in ("key", "form_key") if name in context}
         return self.drawn(page.patches, {**shared, **context, **keyless, "visit": visit})
 
     # ── live ─────────────────────────────────────────────────────────────────────────────────────────────────────────

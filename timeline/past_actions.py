@@ -19,6 +19,10 @@ _FILTERS = {"project": "project", "orchestration": "orchestration", "status": "s
 """Parameter to column."""
 _NUMBER = "split_part(id, '-a', -1)::BIGINT"
 _PLACE = f"SELECT received_at, {_NUMBER}, project FROM actions WHERE id = $id"
+_REACH = """
+SELECT received_at FROM actions WHERE {where} ORDER BY received_at {order} LIMIT {limit}
+"""
+"""How far a page reaches: few rows are then put in order, and not all that fit."""
 _PAGE = """
 SELECT id AS action, "type", status, project, requested_by, via, received_at, accepted_at, completed_at, orchestration, design, ticket, node, task,
   revision, reason, reason_code, message, seq, idx
@@ -37,8 +41,14 @@ async def page(database: Database, params: dict[str, Any], limit: int) -> dict[s
         if not place.rows:
             return {"items": [], "next": None, "previous": None}
         wanted |= dict(zip(("at", "number", "place"), place.rows[0], strict=True))
-        conditions.append(f"(received_at, {_NUMBER}, project) {'>' if backwards else '<'} ($at, $number, $place)")
+        beyond = ">" if backwards else "<"
+        conditions.append(f"received_at {beyond}= $at")
+        conditions.append(f"(received_at {beyond} $at OR {_NUMBER} {beyond} $number OR ({_NUMBER} = $number AND project {beyond} $place))")
     order = "ASC" if backwards else "DESC"
+    reach = await database.read(_REACH.format(where=" AND ".join(conditions) or "true", order=order, limit=limit + 1), wanted)
+    if reach.rows:
+        conditions.append(f"received_at {'<=' if backwards else '>='} $reach")
+        wanted["reach"] = reach.rows[-1][0]
     sql = _PAGE.format(where=" AND ".join(conditions) or "true", order=order, number=_NUMBER, limit=limit + 1)
     table = await database.read(sql, wanted, limit=limit)
     items = [_view(table.columns, row) for row in table.rows]

@@ -47,7 +47,7 @@ SELECT seq, idx, occurred_at, project, orchestration, category, type, principal,
 FROM events WHERE orchestration = $orchestration
   AND seq >= $after_seq::UBIGINT AND (seq > $after_seq::UBIGINT OR idx > $after_idx)
   AND seq <= $before_seq::UBIGINT AND (seq < $before_seq::UBIGINT OR idx < $before_idx)
-  AND ($category IS NULL OR category = $category) AND ($type IS NULL OR type = $type)
+  AND ($category IS NULL OR category = $category) AND ($types IS NULL OR list_contains($types::VARCHAR[], type))
 ORDER BY seq {order}, idx {order} LIMIT {limit}
 """
 
@@ -136,7 +136,7 @@ class Queries:
         parameters = _bounds(after or _FIRST, before or _LAST) | {
             "orchestration": orchestration,
             "category": _text(params.get("category")),
-            "type": _text(params.get("type")),
+            "types": _texts(params.get("type")),
         }
         backwards = before is not None and after is None
         while True:
@@ -332,3 +332,11 @@ def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise QueryFailed(Reason.INVALID_PAYLOAD, f"{ids.shown(value)} is not valid: a text is wanted")
+
+
+def _texts(value: Any) -> list[str] | None:
+    if value is None or isinstance(value, str):
+        return None if value is None else [value]
+    if isinstance(value, list) and value and all(isinstance(text, str) for text in value):
+        return value
+    raise QueryFailed(Reason.INVALID_PAYLOAD, f"{ids.shown(value)} is not valid: a text or a list of texts is wanted")

@@ -6,8 +6,6 @@ from collections import OrderedDict
 from datetime import datetime
 from typing import Any
 
-import anyio
-
 from bus import host
 from bus_schemas import ids
 from console import gantt
@@ -71,7 +69,7 @@ async def load(visit: Visit) -> Context:
         earlier = []
         notes.append(f"Earlier attempts are missing: {problem.message}.")
     try:
-        holds = holds_of(await _edges(visit.backend, o["id"]), o)
+        holds = holds_of(await _edges(visit.backend, o), o)
     except Problem as problem:
         holds = [gantt.Hold(hold["kind"], _time(hold["since"]), None, hold["reason"]) for hold in o["holds"]]
         notes.append(f"Holds and gates that are over are missing: {problem.message}.")
@@ -104,23 +102,17 @@ def blocks(shown: list[Context], hidden: int) -> list[tuple[int, list[Context]]]
     return sorted(found.items(), reverse=True)
 
 
-async def _edges(backend: Backend, orchestration: str) -> list[Context]:
+async def _edges(backend: Backend, o: Context) -> list[Context]:
     """Return where holds and gates began and ended, by position. Raises Problem."""
+    # nothing held it before it was launched: the timeline need not look there
+    launched = None if o["action"] is None else (await backend.ask("action", id=o["action"]))["position"]
     found: list[Context] = []
-    failed: list[Problem] = []
-
-    async def ask(kind: str) -> None:
-        try:
-            found.extend((await backend.ask("timeline", orchestration=orchestration, type=kind, limit=EVENTS_MAX))["items"])
-        except Problem as problem:
-            failed.append(problem)
-
-    async with anyio.create_task_group() as tasks:
-        for kind in _EDGES:
-            tasks.start_soon(ask, kind)
-    if failed:
-        raise failed[0]
-    return sorted(found, key=lambda event: tuple(int(part) for part in event["position"].split(".")))
+    while True:
+        after = found[-1]["position"] if found else launched
+        page = await backend.ask("timeline", orchestration=o["id"], type=_EDGES, after=after, limit=EVENTS_MAX)
+        found += page["items"]
+        if not page["more"]:
+            return found
 
 
 def holds_of(edges: list[Context], o: Context) -> list[gantt.Hold]:
