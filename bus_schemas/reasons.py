@@ -75,7 +75,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.INVALID_STATE: Explanation(
         "The action does not fit the state that the thing is in; the message names that state.",
-        "`qd show ID` tells the state; do what the message proposes instead.",
+        "`qd show ID` tells the state, `qd why ID` what would free it.",
     ),
     Reason.ENTITY_NOT_FOUND: Explanation(
         "The project, design, ticket, orchestration, node or gate does not exist, or belongs to another project.",

@@ -50,7 +50,7 @@ def _pause(draft: Draft, o: Orchestration, command: Pause) -> None:
     _not_cancelling(o)
     for kind in (HoldKind.PAUSED, HoldKind.PAUSING):
         if o.hold(kind) is not None:
-            raise Refused(Reason.INVALID_STATE, f"{o.id} is already {kind}")
+            raise Refused(Reason.INVALID_STATE, f"{o.id} is already {kind}; `qd resume {o.id}` goes on")
     _open(draft, o, "pause")
     stop = command.mode is PauseMode.STOP
     draft.emit(e.HoldSet(orchestration=o.id, hold=HoldKind.PAUSING, reason=f"paused ({command.mode}) by {draft.by}", stop=stop))
@@ -84,7 +84,18 @@ def _instead(o: Orchestration, kind: HoldKind) -> str:
         return f"; it is blocked: `qd retry {o.id}` or `qd cancel {o.id}`"
     if kind is HoldKind.NODE_LOST:
         return f"; its node is lost: it goes on when the node is back, or `qd retry {o.id}`"
+    if kind in (HoldKind.PAUSED, HoldKind.PAUSING):
+        return f"; it is {kind}: `qd resume {o.id}`"
     return f"; it is held: {kind}"
+
+
+def _of_a_task(o: Orchestration, number: int | None) -> str:
+    """Say when a blocked task can be retried, where others of its phase still run."""
+    phase = o.find_phase(o.phase)
+    task = None if phase is None or number is None else phase.task(number)
+    if phase is None or task is None or task.status is not e.TaskStatus.BLOCKED:
+        return ""
+    return f"; task {number} can be retried when nothing else of phase {phase.id} runs any more: `qd why {o.id}`"
 
 
 def _cancel(draft: Draft, o: Orchestration, command: Cancel) -> None:
@@ -114,7 +125,8 @@ def _retry(draft: Draft, o: Orchestration, command: Retry) -> None:
         return
     if o.hold(HoldKind.BLOCKED) is None:
         shown = o.shown_hold()
-        raise Refused(Reason.INVALID_STATE, f"{o.id} is {o.status} and not blocked{_instead(o, shown.kind) if shown else ''}")
+        instead = _instead(o, shown.kind) if shown else _of_a_task(o, command.task)
+        raise Refused(Reason.INVALID_STATE, f"{o.id} is {o.status} and not blocked{instead}")
     _named(o, command, o.find_phase(o.phase))
     if command.task is not None:
         _retry_task(draft, o, command.task)

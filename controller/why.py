@@ -10,8 +10,8 @@ from bus_schemas.entities import Node
 from bus_schemas.events import GateKind, HoldKind, OrchestrationStatus, PhaseStatus, RunStatus, TaskStatus
 from bus_schemas.policy import OnNodeLoss
 from bus_schemas.views import ObstacleView, WhyView
-from controller import plan, tasks
-from controller.orchestration import Hold, Orchestration, Phase, Run
+from controller import budgets, plan, tasks
+from controller.orchestration import STOPPING, Hold, Orchestration, Phase, Run
 
 
 class Surroundings(Struct, frozen=True):
@@ -29,7 +29,7 @@ class Surroundings(Struct, frozen=True):
 def why(o: Orchestration, around: Surroundings) -> WhyView:
     """Return what an orchestration is doing, and everything that does not move with its reason and what frees it."""
     running = tuple(_running(run) for run in o.open_runs() if run.status is RunStatus.STARTED)
-    found = (*_ended(o), *_holds(o, around), *_runs(o, around), *_tasks(o), *_phases(o))
+    found = (*_ended(o), *_holds(o, around), *_runs(o, around), *_tasks(o, around), *_phases(o))
     shown = o.shown_hold()
     return WhyView(o.id, o.status.value, None if shown is None else shown.kind.value, running, found)
 
@@ -52,9 +52,13 @@ def _running(run: Run) -> str:
 
 
 def _holds(o: Orchestration, around: Surroundings) -> Iterator[ObstacleView]:
-    order = list(HoldKind)
-    for hold in sorted(o.holds, key=lambda hold: order.index(hold.kind)):
+    for hold in _in_order(o):
         yield ObstacleView(o.id, f"{hold.kind}: {hold.reason}", hold.reason_code, hold.since, _frees(o, hold, around))
+
+
+def _in_order(o: Orchestration) -> list[Hold]:
+    order = list(HoldKind)
+    return sorted(o.holds, key=lambda hold: order.index(hold.kind))
 
 
 def _frees(o: Orchestration, hold: Hold, around: Surroundings) -> str:
@@ -71,7 +75,7 @@ def _frees(o: Orchestration, hold: Hold, around: Surroundings) -> str:
             what = " (pass)" if o.gate is not None and o.gate.kind is GateKind.CONSENSUS_DISAGREEMENT else ""
             return f"qd gate show {o.id}, then qd gate approve {o.id}{what} or qd gate reject {o.id} --feedback TEXT"
         case HoldKind.BUDGET:
-            return f"qd policy set {o.id} flow.budget_usd=N --if-revision {o.policy_revision}, then qd resume {o.id}"
+            return f"qd policy set {o.id} flow.{budgets.field(o)}=N --if-revision {o.policy_revision}, then qd resume {o.id}"
         case HoldKind.QUOTA:
             until = f"by itself at {hold.until:%Y-%m-%d %H:%M} UTC, or " if hold.until is not None else ""
             return f"{until}qd resume {o.id}"
@@ -84,6 +88,13 @@ def _frees_stopping(o: Orchestration, kind: HoldKind, around: Surroundings) -> s
     if lost and kind is HoldKind.CANCELLING:
         return f"{text}; its node is away: qd cancel {o.id} --abandon does not wait for it"
     return text if kind is HoldKind.CANCELLING else f"{text}; qd resume {o.id} ends the pause"
+
+
+def _ends(o: Orchestration, holds: list[Hold], around: Surroundings) -> str:
+    """Return what ends the holds that keep something from starting, all of them."""
+    if o.hold(HoldKind.CANCELLING) is not None:
+        return "nothing: it is being cancelled"
+    return ", then ".join(f"qd resume {o.id}" if hold.kind is HoldKind.PAUSING else _frees(o, hold, around) for hold in holds)
 
 
 def _frees_lost(o: Orchestration) -> str:
@@ -105,11 +116,16 @@ def _runs(o: Orchestration, around: Surroundings) -> Iterator[ObstacleView]:
             continue
         name = f"{run.kind} ({run.id}.{run.attempt})"
         if run.held:
-            yield ObstacleView(name, "it is ordered when the hold is gone", None, run.queued_at, "what frees the hold")
+            holds = [hold for hold in _in_order(o) if hold.kind in STOPPING]
+            yield ObstacleView(name, f"it is ordered when it is not held any more: {_kinds(holds)}", None, run.queued_at, _ends(o, holds, around))
         elif run.node not in around.online:
             yield ObstacleView(name, f"node {run.node} is offline", None, run.queued_at, f"start the node agent of {run.node}")
         else:
             yield _waiting_at_node(run, name, around)
+
+
+def _kinds(holds: list[Hold]) -> str:
+    return ", ".join(hold.kind for hold in holds)
 
 
 def _waiting_at_node(run: Run, name: str, around: Surroundings) -> ObstacleView:
@@ -124,7 +140,7 @@ def _waiting_at_node(run: Run, name: str, around: Surroundings) -> ObstacleView:
     return ObstacleView(name, reason, None, run.queued_at, "by itself when the node has a free place")
 
 
-def _tasks(o: Orchestration) -> Iterator[ObstacleView]:
+def _tasks(o: Orchestration, around: Surroundings) -> Iterator[ObstacleView]:
     phase = o.find_phase(o.phase)
     if phase is None or not o.is_live:
         return
@@ -133,25 +149,29 @@ def _tasks(o: Orchestration) -> Iterator[ObstacleView]:
     for task in sorted(phase.tasks, key=lambda task: task.order):
         name = f"task {task.number} of phase {phase.id}"
         if task.status is TaskStatus.BLOCKED:
-            yield ObstacleView(name, "it failed and has no attempt left", task.reason_code, None, f"qd retry {o.id} --task {task.number}")
+            later = "" if o.hold(HoldKind.BLOCKED) is not None else ", when nothing else of the phase runs any more"
+            yield ObstacleView(name, "it failed and has no attempt left", task.reason_code, None, f"qd retry {o.id} --task {task.number}{later}")
+    holds = [hold for hold in _in_order(o) if hold.kind is not HoldKind.NODE_LOST]
     for task in plan.waiting(phase):
         name = f"task {task.number} of phase {phase.id}"
         if task.number not in ready:
-            yield ObstacleView(name, _unmet(phase, task.depends_on), None, None, "by itself when they are done")
-        elif o.is_stopping or o.status is not OrchestrationStatus.EXECUTING:
-            yield ObstacleView(name, "it is ready, and nothing starts now", None, None, "what frees the hold")
+            reason, frees = _unmet(phase, task.depends_on)
+            yield ObstacleView(name, reason, None, None, frees)
+        elif holds:
+            yield ObstacleView(name, f"it is ready, and nothing starts while it is held: {_kinds(holds)}", None, None, _ends(o, holds, around))
         else:
             limit = o.active_policy.flow.max_parallel_tasks
             frees = f"by itself; qd policy set {o.id} flow.max_parallel_tasks={limit + 1} --if-revision {o.policy_revision}"
             yield ObstacleView(name, f"it is ready; {running} tasks run and max_parallel_tasks is {limit}", None, None, frees)
 
 
-def _unmet(phase: Phase, depends_on: tuple[int, ...]) -> str:
-    found = ((number, phase.task(number)) for number in depends_on)
-    unmet = [
-        f"task {number} ({'not there' if task is None else task.status})" for number, task in found if task is None or task.status not in tasks.DONE
-    ]
-    return f"it waits for {', '.join(unmet)}"
+def _unmet(phase: Phase, depends_on: tuple[int, ...]) -> tuple[str, str]:
+    """Return which tasks are waited for with their status, and when that is over."""
+    known = {task.number: task.status for task in phase.tasks}
+    unmet = [number for number in depends_on if known.get(number) not in tasks.DONE]
+    waits = ", ".join(f"task {number} ({known.get(number, 'not there')})" for number in unmet)
+    numbers = ", ".join(map(str, unmet))
+    return f"it waits for {waits}", f"by itself when task {numbers} is done" if len(unmet) == 1 else f"by itself when tasks {numbers} are done"
 
 
 def _phases(o: Orchestration) -> Iterator[ObstacleView]:

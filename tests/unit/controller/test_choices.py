@@ -424,7 +424,7 @@ def test_a_hold_that_is_shown_first_says_what_helps() -> None:
     assert shown is not None
     message = world.do(c.Retry("shop-o1")).message
 
-    assert message.endswith("; it is held: paused" if shown.kind is HoldKind.PAUSED else "--feedback TEXT`")
+    assert message.endswith("; it is paused: `qd resume shop-o1`" if shown.kind is HoldKind.PAUSED else "--feedback TEXT`")
 
 
 @pytest.mark.parametrize("kinds", [(HoldKind.PAUSED, HoldKind.GATE), (HoldKind.GATE, HoldKind.PAUSED), (HoldKind.BLOCKED, HoldKind.CANCELLING)])

@@ -46,7 +46,7 @@ def test_a_pause_says_what_it_waits_for_and_how_it_ends() -> None:
     world.end(world.only("validate"))
     assert first(world).frees == "qd resume shop-o1"
     held = [obstacle for obstacle in asked(world).obstacles if obstacle.what.startswith("plan")]
-    assert held[0].frees == "what frees the hold"
+    assert held[0].frees == "qd resume shop-o1"
 
 
 def test_a_cancel_that_waits_for_a_lost_node_says_how_not_to() -> None:
@@ -113,7 +113,58 @@ def test_under_a_pause_a_ready_task_waits_for_the_resume() -> None:
     world.start(world.only("task"))
     world.do(c.Pause("shop-o1"))
     found = {obstacle.what: obstacle for obstacle in asked(world).obstacles}
-    assert found["task 2 of phase 1"].reason == "it is ready, and nothing starts now"
+    ready = found["task 2 of phase 1"]
+    assert (ready.reason, ready.frees) == ("it is ready, and nothing starts while it is held: pausing", "qd resume shop-o1")
+    world.do(c.Cancel("shop-o1"))
+    found = {obstacle.what: obstacle for obstacle in asked(world).obstacles}
+    assert found["task 2 of phase 1"].frees == "nothing: it is being cancelled"
+
+
+def test_what_waits_under_two_holds_is_freed_by_both_and_at_a_gate_by_its_judgement() -> None:
+    world = World(overrides={"flow": {"human_gates": ["plan"]}})
+    world.finish()
+    world.do(c.Pause("shop-o1"))
+    found = {obstacle.what: obstacle for obstacle in asked(world).obstacles}
+    gate = "qd gate show shop-o1, then qd gate approve shop-o1 or qd gate reject shop-o1 --feedback TEXT"
+    assert found["task 1 of phase 1"].frees == f"qd resume shop-o1, then {gate}"
+    world.do(c.Resume("shop-o1"))
+    found = {obstacle.what: obstacle for obstacle in asked(world).obstacles}
+    assert found["task 1 of phase 1"].frees == gate
+
+
+def test_the_budget_that_is_reached_is_the_one_to_raise() -> None:
+    world = World(overrides={"flow": {"budget_tokens": 2}})
+    world.end(world.until("validate"), usage=Usage(1, 1, 0.0))
+    assert first(world).frees == "qd policy set shop-o1 flow.budget_tokens=N --if-revision 1, then qd resume shop-o1"
+
+
+def test_a_blocked_task_beside_others_that_run_is_retried_when_they_are_done_and_what_depends_on_it_waits_for_that() -> None:
+    world = World(overrides={"flow": {"max_parallel_tasks": 2, "max_task_attempts": 1}})
+    world.end(world.until("plan"), PlanResult((PlannedTask(1, "a"), PlannedTask(2, "b"), PlannedTask(3, "c", depends_on=(1,)))))
+    runs = world.open("task")
+    for run in runs:
+        world.start(run)
+    world.fail(runs[0])
+    found = {obstacle.what: obstacle for obstacle in asked(world).obstacles}
+    assert found["task 1 of phase 1"].frees == "qd retry shop-o1 --task 1, when nothing else of the phase runs any more"
+    assert found["task 3 of phase 1"].frees == "by itself when task 1 is done"
+    assert "when nothing else of phase 1 runs any more: `qd why shop-o1`" in world.do(c.Retry("shop-o1", task=1)).message
+    world.end(runs[1])
+    world.end(world.only("task-review"))
+    found = {obstacle.what: obstacle for obstacle in asked(world).obstacles}
+    assert found["task 1 of phase 1"].frees == "qd retry shop-o1 --task 1"
+
+
+def test_a_task_that_is_inserted_into_a_blocked_phase_waits_for_the_retry() -> None:
+    world = planned(max_task_attempts=1)
+    for _ in range(2):
+        run = world.only("task")
+        world.start(run)
+        world.fail(run)
+    world.do(c.TaskInsert("shop-o1", "1", 0, "more", target_revision=1, depends_on=(), blocks=()))
+    found = {obstacle.what: obstacle for obstacle in asked(world).obstacles}
+    waits = found["task 4 of phase 1"]
+    assert (waits.reason, waits.frees) == ("it is ready, and nothing starts while it is held: blocked", "qd retry shop-o1, or qd cancel shop-o1")
 
 
 def test_a_blocked_task_is_named_with_its_code_and_the_retry() -> None:
