@@ -6,19 +6,30 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
+from nats.aio.msg import Msg
 
-from bus.connection import Stored
+from bus.bootstrap import Sync, ensure_all
+from bus.connection import Bus, Credentials, Stored, connect
+from bus.pull import Delivery
 from bus_schemas import codec, subjects
 from bus_schemas import commands as c
 from bus_schemas import events as e
 from bus_schemas.decisions import Decision, TimerCause
+from bus_schemas.reports import Ended, Outcome, Report, Started
 from cli.audit import evidence as audit
 from cli.audit.judge import verify
-from controller.batch import Batch
+from controller.batch import Batch, ReportItem
 from controller.heads import decide_heads
+from controller.lane import Lane
 from controller.ledger import Ledger
 from controller.project import Aggregate
+from controller.service import Controller
+from tests.simulation.actors import URL
 from tests.simulation.exhaustive import scenario
+from tests.simulation.host import SimHost
+from tests.simulation.jetstream import SimServer
+from tests.simulation.link import Network
+from tests.simulation.loop import SimLoop, simulate
 from tests.simulation.schedule import Fault
 from tests.simulation.world import play
 from tests.unit.controller.world import World as Story
@@ -133,6 +144,46 @@ def test_an_order_that_was_published_twice_is_marked_as_dispatched_once() -> Non
         batch.mark_dispatched([mark, mark])
 
     assert [event for decision in batch.decisions for event in decision.events] == [mark]
+
+
+def test_a_disbelief_from_a_time_when_less_was_known_buries_no_report() -> None:
+    # seed 30184: a stalled controller holds reports on a run that its replacement has ordered; deciding the first one reads that back
+    story = Story()
+    run = story.open()[0]
+    *known, launched = _stored(story)
+    reports: tuple[tuple[str, Report], ...] = (("started", Started(1, "boot", "claim", T0)), ("ended", Ended(1, Outcome.LOST, T0)))
+
+    async def append(bus: Bus, stored: Stored) -> None:
+        last = await bus.last(subjects.LEDGER, stored.subject)
+        await bus.append(stored.subject, stored.data, expect_last=0 if last is None else last.seq)
+
+    async def main(loop: SimLoop) -> tuple[int, int]:
+        network = Network(loop)
+        server = SimServer(network)
+        server.start()
+
+        async def stalled() -> tuple[int, int]:
+            bus = await connect(URL, "c1", Credentials("c1"), retry=True)
+            await ensure_all(bus, sync=Sync.ALWAYS)
+            for stored in known:
+                await append(bus, stored)
+            controller = Controller(bus, "c1", Sync.ALWAYS)
+            await controller.ledger.catch_up()
+            lane = controller._lanes["shop"] = Lane(controller.ledger, "shop", controller._context, lambda _: [], controller._after)
+            batch = Batch(controller.ledger, "shop", replace(story.context(), plane=controller.ledger.plane))
+            for kind, report in reports:
+                subject = subjects.report(run.node, "shop", run.id, run.attempt, run.nonce, kind)
+                message = Msg(bus.nc, subject, "$JS.ACK.REP.c.1.1.1.1.0", codec.encode(report))
+                batch.take(ReportItem(Delivery(bus, message), subjects.parse_report(subject), report))
+            assert all(answer.dead_letter is not None for answer in batch.answers), "it does not know the run"
+            await append(bus, launched)
+            await controller._after(batch, None)
+            await bus.close()
+            return len(lane), len(server.stored(subjects.DLQ))
+
+        return await SimHost(loop, network, "c1").run(stalled())
+
+    assert simulate(main, 1) == (len(reports), 0)
 
 
 def test_a_controller_whose_clock_is_days_ahead_deletes_no_reports_of_today() -> None:
