@@ -32,7 +32,8 @@ Answered by the timeline, from DuckDB and the log:
 | `timeline` | `orchestration`, `category?`, `type?` (or several), `after?`, `before?`, `limit?`, `wait_s?` | TimelineRow, oldest first |
 | `report` | `name` (`launches`, `latency`, `failures`), `since?`, `until?`, `by?` | TableView |
 | `past-actions` | as `actions` without `since`, and `type?`, `code?` (of its outcome) | PastActionView, newest first, of all times |
-| `sql` | `sql`, `limit?` | TableView |
+| `attempts` | `orchestration` | TableView: every attempt of its runs, also those that are not the newest |
+| `sql` | `sql`, `limit?`, `may_be_older?` (by some times as long as its copy takes to make) | TableView |
 | `tables` | `describe?` | TableView |
 | `logs` | `orchestration`, `run?`, `after?`, `limit?`, `wait_s?` | LogChunk, oldest first; `next` is the cursor to go on from |
 | `audit` | `after?` (a project), `limit?` | AuditView: what was read of the ledger, with the newest message and the row count of each project |

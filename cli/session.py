@@ -29,7 +29,7 @@ QUERY_TIMEOUT_S = 10.0
 WAIT_MARGIN_S = 5.0
 """On top of what a query is asked to wait for news."""
 
-TIMELINE_QUERIES = frozenset({"timeline", "past-actions", "report", "sql", "tables", "logs", "audit", "timeline-status"})
+TIMELINE_QUERIES = frozenset({"timeline", "past-actions", "attempts", "report", "sql", "tables", "logs", "audit", "timeline-status"})
 
 
 class Session:

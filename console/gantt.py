@@ -18,11 +18,11 @@ AXIS, ROW = 34.0, 20.0
 BAR_MIN = 3.0
 WAIT_MIN, MARK = 4.0, 6.0
 """Waiting that would be shorter than this is left out, unless it is all there is. The mark of one that never ran."""
-BLOCK_ROWS = 20
+BLOCK_ROWS = 10
 """Lines that are sent together when one of them has changed."""
 TICKS_MAX = 10
-STEPS_AHEAD = 8
-"""The scale of what goes on ends within an eighth of its length, about, after now."""
+STEPS_AHEAD = 5
+"""The scale of what goes on ends within a fifth of its length, about, after now."""
 LABEL_CHARS_MAX = 40
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000)
 _LOOKS = {

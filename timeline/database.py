@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 from anyio import CapacityLimiter
 
+from bus import host
 from bus.connection import Stored
 from bus_schemas.decisions import Position
 from timeline.batch import Batch, IngestPosition
@@ -26,6 +27,8 @@ from timeline.store import Store, Table, Unusable, WriteFailed, copy_frozen
 
 T = TypeVar("T")
 
+AGE_COPIES = 20.0
+"""How old a copy may become for who does not need the newest: so many times as long as it took to make."""
 TOUCHED_MAX = 10_000
 """Orchestrations of which we remember when they last changed: more than can wait for an answer at once."""
 
@@ -73,6 +76,7 @@ class Database:
         """Serve `store`; copies go into the folder `published`."""
         self.progress = Progress()
         self.published_position: Position | None = None
+        self._published_s, self._copying_s = 0.0, 0.0
         self._store, self._published = store, published
         self._preparation: Preparation | None = None
         self._prepare_thread, self._write_thread = CapacityLimiter(1), CapacityLimiter(1)
@@ -143,10 +147,12 @@ class Database:
         async with self._reading:
             return await self._in_read_thread(partial(self._store.read, sql, parameters, limit=limit))
 
-    async def publish(self) -> Path:
-        """Return the path of a copy that is as new as the file was when this was called. Raises duckdb.Error and OSError."""
+    async def publish(self, *, may_be_older: bool = False) -> Path:
+        """Return the path of a copy that is as new as the file was when this was called, or a little older. Raises duckdb.Error and OSError."""
         async with self._publishing:
-            if self.published_position is None or self.published_position != self.position:
+            age_s = host.monotonic_s() - self._published_s
+            is_good = self.published_position is not None and may_be_older and age_s < AGE_COPIES * self._copying_s
+            if not is_good and self.published_position != self.position:
                 await self._publish()
             return self._published_file()
 
@@ -154,6 +160,7 @@ class Database:
         return self._published / self._store.path.name
 
     async def _publish(self) -> None:
+        begun_s = host.monotonic_s()
         async with self._writing, self._reading:
             frozen = await self._in_write_thread(self._store.freeze)
         try:
@@ -163,6 +170,8 @@ class Database:
                 async with self._writing:
                     await self._in_write_thread(self._store.thaw)
         self.published_position = Position(frozen.last_seq, frozen.last_idx)
+        self._published_s = host.monotonic_s()
+        self._copying_s = self._published_s - begun_s
 
     async def _in_prepare_thread(self, work: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(work, limiter=self._prepare_thread)

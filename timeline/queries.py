@@ -51,6 +51,11 @@ FROM events WHERE orchestration = $orchestration
 ORDER BY seq {order}, idx {order} LIMIT {limit}
 """
 
+_ATTEMPTS = """
+SELECT run, attempt, kind, "role", model, node, status, phase, task, queued_at, started_at, ended_at, reason_code, detail
+FROM runs WHERE orchestration = $orchestration ORDER BY queued_at, attempt
+"""
+
 _TABLES = """
 SELECT 'table' AS kind, table_name AS name, comment AS description FROM duckdb_tables() WHERE NOT internal
 UNION ALL SELECT 'view', view_name, comment FROM duckdb_views() WHERE NOT internal
@@ -94,6 +99,7 @@ class Queries:
         answers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "timeline": self._timeline,
             "past-actions": self._past_actions,
+            "attempts": self._attempts,
             "report": self._report,
             "sql": self._sql,
             "tables": self._tables,
@@ -174,6 +180,10 @@ class Queries:
         limit = _integer(params.get("limit", ROWS_DEFAULT), "limit", 1, ROWS_MAX)
         return await past_actions.page(self._database, params, limit)
 
+    async def _attempts(self, params: dict[str, Any]) -> dict[str, Any]:
+        orchestration = ids.orchestration_id(params.get("orchestration", ""))
+        return self._view(await self._database.read(_ATTEMPTS, {"orchestration": orchestration}), None)
+
     # ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _report(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -206,7 +216,9 @@ class Queries:
         limit = _integer(params.get("limit", SQL_ROWS_DEFAULT), "limit", 1, SQL_ROWS_MAX)
         if self._database.ingested is None:
             raise QueryFailed(Reason.INVALID_STATE, "the timeline has not seen the ledger yet")
-        answer = await self._sql_service.query(sql, limit)
+        # at many gigabytes the copy that it reads takes seconds: who asks again and again need not have a new one each time
+        may_be_older = params.get("may_be_older") is True and params.get("min_seq") is None
+        answer = await self._sql_service.query(sql, limit, may_be_older=may_be_older)
         fields = msgspec.structs.asdict(answer)
         return {name: fields[name] for name in ("columns", "types", "rows", "truncated", "position")} | {"sql": sql}
 

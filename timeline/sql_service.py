@@ -13,8 +13,9 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 import anyio.abc
@@ -102,11 +103,18 @@ async def _remove(folder: Path) -> None:
     await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
 
 
+class Publish(Protocol):
+    """Returns the path of a copy that is as new as the data, or with `may_be_older` one that soon was."""
+
+    def __call__(self, *, may_be_older: bool = False) -> Awaitable[Path]:
+        """Raise duckdb.Error and OSError."""
+
+
 class SqlService:
     """Answers statements while `run` runs."""
 
-    def __init__(self, publish: Callable[[], Awaitable[Path]], *, timeout_s: float, memory_bytes: int) -> None:
-        """`publish` returns the path of a copy that is as new as the data."""
+    def __init__(self, publish: Publish, *, timeout_s: float, memory_bytes: int) -> None:
+        """`publish` returns the path of a copy that is as new as the data, or may be a little older."""
         self._publish = publish
         self._timeout_s, self._memory_bytes = timeout_s, memory_bytes
         self._cpu_s = int(2 * timeout_s) + 2  # two threads
@@ -133,10 +141,10 @@ class SqlService:
                 with anyio.CancelScope(shield=True):
                     await self._spare.end()
 
-    async def query(self, sql: str, limit: int) -> SqlAnswer:
+    async def query(self, sql: str, limit: int, *, may_be_older: bool = False) -> SqlAnswer:
         """Return what a statement answers, at most `limit` rows. Raises QueryFailed, with code `sql_limit` when it took too much."""
         async with self._at_once:
-            path = await self._publish()
+            path = await self._publish(may_be_older=may_be_older)
             worker = await self._take()
             try:
                 with anyio.move_on_after(self._timeout_s) as scope:

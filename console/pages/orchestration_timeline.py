@@ -15,14 +15,12 @@ from console.pages import orchestration
 
 LOOK_EVERY_S = 3.0
 """The scale goes on in steps, also without news."""
-ROWS_MAX = 10_000
 EVENTS_MAX = 500
 CACHED_MAX = 64
 MANY = 200
 """Lines of a chart from which on phases that are done are folded, and rows of the list that are shown at first."""
-BLOCK_ROWS = 20
+BLOCK_ROWS = 10
 """Rows of the list that are sent together when one of them has changed."""
-_FIELDS = "run, attempt, kind, role, model, node, status, phase, task, queued_at, started_at, ended_at, reason_code, detail"
 _EDGES = ("hold-set", "hold-cleared", "gate-opened", "gate-resolved")
 _FIRST, _LAST = ("init", "validate"), ("finalize",)
 
@@ -41,8 +39,7 @@ class Earlier:
             return []
         key = (ids.orchestration_id(orchestration), count)
         if key not in self._known:
-            sql = f"SELECT {_FIELDS} FROM runs WHERE orchestration = '{key[0]}' ORDER BY queued_at, attempt"
-            answer = await backend.ask("sql", sql=sql, limit=ROWS_MAX)
+            answer = await backend.ask("attempts", orchestration=key[0])
             found = [dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]]
             last = {run["run"]: run["attempt"] for run in newest}
             earlier = [attempt for attempt in found if attempt["attempt"] < last.get(attempt["run"], 0)]

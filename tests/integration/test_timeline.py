@@ -17,7 +17,7 @@ from bus_schemas import subjects
 from bus_schemas.orders import RunKind
 from tests.integration.timeline_world import World, built, running
 from tests.unit.timeline.story import Story, whole_story
-from timeline import queries
+from timeline import database, queries
 from timeline.service import serve
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +93,32 @@ async def test_actions_are_found_by_type_and_outcome_and_paged_both_ways(told_wo
     for params in ({"type": "no-such"}, {"after": "shop-a99999"}):
         found = await world.ask("past-actions", **params)
         assert {name: found[name] for name in nothing} == nothing
+
+
+async def test_the_attempts_of_an_orchestration_are_its_rows_of_runs(told_world: World) -> None:
+    attempts = await told_world.ask("attempts", orchestration="shop-o1")
+    runs = await told_world.ask("sql", sql="SELECT run, attempt, status FROM runs WHERE orchestration = 'shop-o1' ORDER BY queued_at, attempt")
+    found = [dict(zip(attempts["columns"], row, strict=True)) for row in attempts["rows"]]
+    assert [[one["run"], one["attempt"], one["status"]] for one in found] == runs["rows"] != []
+    assert (await told_world.ask("attempts", orchestration="shop-o99"))["rows"] == []
+
+
+async def test_who_may_have_an_older_copy_waits_for_no_new_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def count(**params: Any) -> int:
+        return int((await world.ask("sql", sql="SELECT count(*) FROM actions", **params))["rows"][0][0])
+
+    story = Story()
+    story.launch()
+    seq, told = await world.tell(story), len(story.bodies)
+    assert await count(min_seq=seq) == 1
+    story.launch()
+    seq = await world.tell(story, told)
+    await world.until_read(seq)
+    monkeypatch.setattr(database, "AGE_COPIES", 1e9)
+    assert await count(may_be_older=True) == 1
+    assert await count(may_be_older=True, min_seq=seq) == 2
+    monkeypatch.setattr(database, "AGE_COPIES", 0.0)
+    assert await count(may_be_older=True) == 2
 
 
 async def test_a_row_tells_who_when_what_and_everything_else(told_world: World) -> None:

@@ -247,7 +247,7 @@ def test_of_a_chart_of_five_hundred_tasks_little_is_sent_when_one_ends() -> None
     after = [*before[:-1], run(500, "task", phase="1", task=500)]
     whole = timeline_patches(o, after)
     change = pieces.changed(timeline_patches(o, before), whole)
-    assert re.findall(r'hx-target="([^"]*)"', change) == ["#lanes-0", "#lanes-25", "#block-24"]
+    assert re.findall(r'hx-target="([^"]*)"', change) == ["#lanes-0", "#lanes-50", "#block-49"]
     assert len(change) < len(whole) / 10
 
 
