@@ -63,6 +63,8 @@ class Options(NamedTuple):
     """In place of the schedule: each failpoint and action until it was hit so often."""
     actions: tuple[str, ...] = ACTIONS
     """What happens at the failpoints of such a round."""
+    points: tuple[str, ...] = failpoint.NAMES
+    """Which they are."""
     storm: int = 3
     """Launches a second on the node that does nothing."""
     live: int = 4
@@ -167,7 +169,7 @@ class Run:
     async def failpoints(self) -> None:
         """Reach each failpoint with each action as often as asked for, or until the time is over."""
         ends_at_s = time.monotonic() + self.options.minutes * 60
-        this = Round(self, self.options.failpoints, self.options.actions, self._dice, ends_at_s)
+        this = Round(self, self.options.failpoints, self.options.actions, self.options.points, self._dice, ends_at_s)
         await this.play()
         self.short = this.short()
 
@@ -308,6 +310,7 @@ def options_of(arguments: list[str]) -> tuple[Options, Path | None]:
     parser.add_argument("--kinds", default="", help=f"comma-separated, of {', '.join(kind.name for kind in KINDS)}")
     parser.add_argument("--failpoints", type=int, nargs="?", const=1, default=0, help="only failpoints: each with each action so often (1)")
     parser.add_argument("--actions", default=",".join(ACTIONS), help="what happens at these failpoints")
+    parser.add_argument("--points", default="", help="only failpoints whose names begin like this")
     parser.add_argument("--storm", type=int, default=3, help="launches a second beside the real work")
     parser.add_argument("--evidence", type=Path, default=None, help="keep the evidence here; default: only when something is wrong")
     found = parser.parse_args(arguments)
@@ -319,8 +322,9 @@ def options_of(arguments: list[str]) -> tuple[Options, Path | None]:
     actions = tuple(found.actions.split(","))
     if not set(actions) <= set(ACTIONS):
         parser.error(f"actions are {', '.join(ACTIONS)}")
+    points = tuple(name for name in failpoint.NAMES if name.startswith(found.points))
     minutes = found.minutes or (ROUND_MINUTES if found.failpoints else MINUTES)
-    return Options(minutes, seed, kinds, found.failpoints, actions, found.storm), found.evidence
+    return Options(minutes, seed, kinds, found.failpoints, actions, points, found.storm), found.evidence
 
 
 def main(arguments: list[str]) -> int:

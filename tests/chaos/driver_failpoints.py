@@ -16,7 +16,6 @@ from typing import NamedTuple, Protocol
 import anyio
 import msgspec
 
-from bus import failpoint
 from tests.chaos import faults
 from tests.chaos.faults import Ground, Healed, Kind
 from tests.chaos.rig import TWIN_SUFFIX, Component, Rig, Role
@@ -24,11 +23,12 @@ from tests.chaos.rig import TWIN_SUFFIX, Component, Rig, Role
 ACTIONS = ("kill", "sleep")
 HIT_S = 15.0
 RARE_HIT_S = 45.0
-"""How long it is waited for what only some commands lead to."""
-RARE = frozenset({"controller.withdrawn", "node.stop-received"})
+"""For so long it is waited for what is rare."""
+RARE = frozenset({"controller.withdrawn", "node.stop-received", "client.stored", "client.receipt-read"})
+"""What only some commands lead to, or what waits for a controller while those are killed one after the other."""
 SLEEPS_MS = (200, 1000, 4500)
 MISSES_MAX = 8
-"""After so many waits in vain a failpoint is left, and the round is short of it."""
+"""After so many more waits in vain than hits are wanted a failpoint is left, and the round is short of it."""
 IDLE_S = 0.2
 UP_S = 60.0
 """Within which a process that was started has a connection."""
@@ -90,10 +90,12 @@ class Injector(Protocol):
 class Round:
     """One round: what is wanted, what was hit, and what was waited for in vain."""
 
-    def __init__(self, injector: Injector, times: int, actions: tuple[str, ...], dice: random.Random, ends_at_s: float) -> None:
-        """Want each failpoint with each action so many times, until the monotonic clock says `ends_at_s`."""
+    def __init__(
+        self, injector: Injector, times: int, actions: tuple[str, ...], points: tuple[str, ...], dice: random.Random, ends_at_s: float
+    ) -> None:
+        """Want each of `points` with each action so many times, until the monotonic clock says `ends_at_s`."""
         self._injector, self._rig, self._dice = injector, injector.rig, dice
-        self._times, self._actions, self._ends_at_s = times, actions, ends_at_s
+        self._times, self._actions, self._points, self._ends_at_s = times, actions, points, ends_at_s
         self._log = HitLog(self._rig.folder / "failpoints.jsonl")
         self._under_way: Counter[Wanted] = Counter()
         self._misses: Counter[Wanted] = Counter()
@@ -109,7 +111,7 @@ class Round:
     def short(self) -> dict[str, int]:
         """Return what was hit less often than wanted, and how often."""
         counts = self._log.counts()
-        wanted = [(name, action) for name in failpoint.NAMES for action in self._actions]
+        wanted = [(name, action) for name in self._points for action in self._actions]
         return {f"{name}:{action}": counts[name, action] for name, action in wanted if counts[name, action] < self._times}
 
     # ── lanes ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -130,11 +132,11 @@ class Round:
     def _open(self, role: Role, component: Component | None) -> list[Wanted]:
         """Return what a lane can do and is not done."""
         counts = self._log.counts()
-        names = [name for name in failpoint.NAMES if faults.role_of(name) == role.value]
+        names = [name for name in self._points if faults.role_of(name) == role.value]
         if component is not None and component.name == faults.NULL:
             names = [name for name in names if name not in faults.ONLY_REAL_WORK]
         pairs = [(name, action) for name in names for action in self._actions]
-        return [item for item in pairs if counts[item] < self._times and self._misses[item] < MISSES_MAX]
+        return [item for item in pairs if counts[item] < self._times and self._misses[item] < self._times + MISSES_MAX]
 
     async def _one(self, wanted: Wanted, component: Component | None) -> None:
         name, action = wanted
