@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,18 @@ async def test_an_address_that_means_nothing_says_so(deck: Deck, http: Http, que
     answer = http.get(f"/orchestrations/{o}/{query}")
     assert answer.status in (404, 422)
     assert b"Traceback" not in answer.body
+
+
+def test_beside_a_gate_stands_how_much_its_phase_changed(deck: Deck, http: Http) -> None:
+    o = launch(deck, "shop-d1", "--feature", "Judged by size", "--set", 'flow.human_gates=["review"]')
+    deck.until(f"[g['gate'] for g in a['items'] if g['orchestration'] == '{o}'] == ['review']", "gate", "ls")
+    for place in ("/inbox", f"/orchestrations/{o}"):
+        deadline, shown = time.monotonic() + 10, ""
+        while "write the greeting" not in shown and time.monotonic() < deadline:  # the timeline reads it a moment later
+            page = http.get(place).body.decode()
+            shown = page[page.index(f"gate-{o}" if place == "/inbox" else "hold-gate") :].partition("</table>")[0]
+            time.sleep(0.05)
+        assert '<strong>2</strong> files <span class="good">+2</span>' in shown
+        assert "count it" in shown
+        assert f'href="/orchestrations/{o}/changes"' in shown
+    deck.qd("cancel", o, "--yes")
