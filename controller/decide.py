@@ -6,6 +6,7 @@ shell before; what it knows comes in as the decision not to call this.
 
 from __future__ import annotations
 
+import msgspec
 from msgspec.structs import replace
 
 from bus_schemas import commands as c
@@ -35,6 +36,8 @@ _FLAG_OF: dict[type, Flag] = {
     c.TaskSkip: Flag.TASK_RECONFIGURATION,
     c.TaskInsert: Flag.TASK_RECONFIGURATION,
 }
+TASK_NUMBER_MAX = 9999
+"""Of the contract: what is beyond names no task."""
 _NEEDS_REASON = frozenset(_FLAG_OF) | {c.NodeCordon, c.NodeUncordon, c.NodeDrain, c.FlagSet, c.FlagRollback}
 
 
@@ -49,7 +52,7 @@ def decide_command(state: Aggregate, cause: CommandCause, command: c.Command | B
         _check_reason(cause, command, context)
         action = _apply(draft, command)
     except Refused as error:
-        return refused(state, cause, context, error.code, error.message, _about(command))
+        return refused(state, cause, context, error.code, error.message, _about(_said(cause) if isinstance(command, BadCommand) else command))
     except BadId as error:
         return refused(state, cause, context, Reason.INVALID_PAYLOAD, str(error))
     return draft.done(action)
@@ -70,7 +73,25 @@ def _apply(draft: Draft, command: c.Command) -> Action:
             return catalogue.decide_catalogue(draft, command)
 
 
-def _about(command: c.Command | BadCommand) -> Action:
+class _Said(msgspec.Struct, frozen=True):
+    """What a body that is no command says it is about, whatever else is wrong with it."""
+
+    design: object = None
+    ticket: object = None
+    orchestration: object = None
+    node: object = None
+    phase: object = None
+    task: object = None
+
+
+def _said(cause: CommandCause) -> _Said:
+    try:
+        return msgspec.json.decode(cause.body, type=_Said)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return _Said()
+
+
+def _about(command: c.Command | _Said) -> Action:
     """Return what a command is about, as far as it says so, for the record of a refusal."""
 
     def named(field: str) -> str | None:
@@ -88,9 +109,9 @@ def _about(command: c.Command | BadCommand) -> Action:
     )
 
 
-def _task_named(command: c.Command | BadCommand) -> str | None:
+def _task_named(command: c.Command | _Said) -> str | None:
     phase, task = getattr(command, "phase", None), getattr(command, "task", None)
-    return f"{phase[:20]}.{task}" if isinstance(phase, str) and isinstance(task, int) else None
+    return f"{phase[:20]}.{task}" if isinstance(phase, str) and type(task) is int and 1 <= task <= TASK_NUMBER_MAX else None
 
 
 def _check_flag(cause: CommandCause, command: c.Command | BadCommand, context: Context) -> None:

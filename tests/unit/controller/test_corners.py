@@ -156,6 +156,27 @@ def test_a_refusal_names_what_it_is_about_as_far_as_the_command_says() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b'{"orchestration":"shop-o1","phase":"1","task":3,"subject":""}', ("shop-o1", "1.3")),
+        (b'{"orchestration":"shop-o1","phase":1,"task":"3"}', ("shop-o1", None)),
+        (b'{"orchestration":"shop-o1","phase":"1","task":true}', ("shop-o1", None)),
+        (b'{"orchestration":"shop-o1","phase":"1","task":123456789012345678901}', ("shop-o1", None)),
+        (b'{"orchestration":["shop-o1"]}', (None, None)),
+        (b'["shop-o1"]', (None, None)),
+        (b"{", (None, None)),
+    ],
+)
+def test_a_command_whose_body_is_wrong_is_recorded_at_what_it_is_about(body: bytes, named: tuple[str | None, str | None]) -> None:
+    world = World()
+    bad = BadCommand(Reason.MISSING_FIELD, "task-edit: subject is blank")
+    action = decide_command(world.project, cause("task-edit", body=msgspec.Raw(body)), bad, world.context()).action
+
+    assert action is not None
+    assert (action.orchestration, action.task) == named
+
+
 def test_a_new_installation_turns_its_flags_on_once_and_for_good() -> None:
     first = decide_first_flags(Aggregate(PLANE), Context(T0, b"0" * 16, Aggregate(PLANE)))
     assert first is not None
