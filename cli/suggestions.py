@@ -11,11 +11,14 @@ from cli.session import Session
 _LISTS = {"d": "designs", "t": "tickets", "o": "orchestrations", "a": "actions"}
 _NUMBERED = re.compile(r"\b([a-z][a-z0-9-]{0,31})-([dtoa])([1-9][0-9]*)\b")
 _NAMED = re.compile(r"there is no (project|node) ([a-z0-9-]+)")
+_OF_SOMETHING = re.compile(r"has no (phase|task) |is not the last change of a flag")
 NEAR_MAX = 3
 
 
 async def nearest(session: Session, message: str) -> str | None:
     """Return a hint with the ids nearest to the one that `message` says is missing, or None when there is nothing near."""
+    if _OF_SOMETHING.search(message):
+        return None  # the message says what there is
     numbered = _NUMBERED.search(message)
     named = _NAMED.search(message)
     try:

@@ -96,6 +96,13 @@ def _phase(p: View) -> list[Line]:
     return found
 
 
+def _budget(o: View) -> str:
+    """Return the name of the budget that is reached."""
+    flow = (o["active_policy"] or {}).get("flow", {})
+    limit = flow.get("budget_usd")
+    return "budget_usd" if limit is not None and (o["cost_usd"] or 0) >= limit else "budget_tokens"
+
+
 def next_steps(o: View) -> list[str]:
     """Return what an operator can do with an orchestration that waits for one."""
     steps = {
@@ -103,7 +110,7 @@ def next_steps(o: View) -> list[str]:
         "blocked": f"qd timeline {o['id']} says why; qd retry {o['id']} tries again, qd cancel {o['id']} ends it",
         "node_lost": f"qd node show {o['node']}; it goes on when the node is back; qd retry {o['id']} does not wait",
         "paused": f"qd resume {o['id']}",
-        "budget": f"qd policy set {o['id']} flow.budget_usd=N --if-revision {o['policy_revision']}, then qd resume {o['id']}",
+        "budget": f"qd policy set {o['id']} flow.{_budget(o)}=N --if-revision {o['policy_revision']}, then qd resume {o['id']}",
         "quota": f"qd resume {o['id']}",
     }
     return [steps[o["hold"]["kind"]]] if o["hold"] is not None and o["hold"]["kind"] in steps else []

@@ -66,7 +66,7 @@ def diff(found: Diff) -> list[str]:
     if found.queue_before != found.queue_after:
         lines += [f"  queue   {' '.join(found.queue_before) or 'empty'}", f"      →   {' '.join(found.queue_after) or 'empty'}"]
     lines += [f"  {change.path}: {_short(change.before)} → {_short(change.after)}" for change in found.changes]
-    return lines or ["  nothing changes but the revision"]
+    return lines or ["  no task and no field of the policy changes"]
 
 
 def _short(text: str) -> str:

@@ -128,6 +128,7 @@ def test_what_does_not_exist_is_answered_with_what_may_have_been_meant(deck: Dec
     hint = deck.qd("design", "show", f"{greeting}9", code=3).err.partition("Did you mean ")[2]
     assert greeting in hint
     assert "Did you mean deck" in deck.qd("node", "show", "dek", code=3).err
+    assert "Did you mean" not in deck.qd("flag", "rollback", "plane-a99", code=3).err  # the message names those that can be
     assert 'Did you mean "launch"' in deck.qd("lanch", code=2).err
     assert "Did you mean validation_node_offline" in deck.qd("explain", "validation_node_ofline", code=3).err
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from bus_schemas.decisions import ActionStatus, Receipt
-from bus_schemas.policy import Policy
+from bus_schemas.policy import FlowPolicy, Policy
 from bus_schemas.routing import AgentOffer
 from bus_schemas.views import DesignView, GateView, HoldView, NodeView, OrchestrationView, PhaseView, TaskView, TimelineRow
 from cli import receipts
@@ -93,6 +93,10 @@ def test_an_orchestration_that_waits_for_a_human_says_which_verb_helps() -> None
     assert "qd resume shop-o12" in step("paused")
     assert "qd node show mac-mini-1" in step("node_lost")
     assert step("pausing") == ""
+    assert "flow.budget_tokens=N" in step("budget")
+    spent = Policy(flow=FlowPolicy(budget_usd=1.0))
+    hold = HoldView("budget", "", NOW)
+    assert "flow.budget_usd=N" in orchestrations." ".join(orchestrations.next_steps(orchestration(hold=hold, holds=(hold,), active_policy=spent)))
 
 
 def test_progress_says_status_hold_phase_task_time_and_cost_in_one_line() -> None:

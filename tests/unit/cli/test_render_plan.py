@@ -78,8 +78,8 @@ def test_a_dry_run_shows_the_queue_only_where_it_changes_and_each_field_with_bot
     assert plan.diff(Diff(("1.1",), ("1.1",), (Change("flow.budget_usd", "x" * 60, "a\nb"),))) == [f"  flow.budget_usd: {'x' * 60} → a b"]
 
 
-def test_a_dry_run_without_a_difference_says_that_only_the_revision_changes() -> None:
-    assert plan.diff(Diff(("1.1",), ("1.1",))) == ["  nothing changes but the revision"]
+def test_a_dry_run_without_a_difference_says_so() -> None:
+    assert plan.diff(Diff(("1.1",), ("1.1",))) == ["  no task and no field of the policy changes"]
 
 
 def test_why_names_each_obstacle_with_its_code_its_age_and_what_frees_it() -> None:
