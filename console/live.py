@@ -26,8 +26,6 @@ SETTLE_S = (1.0, 5.0)
 folded it yet, a timeline that is behind."""
 BEAT_S = 5.0
 VIEWERS_MAX = 500
-SHARE_MAX = 0.25
-"""Of the time, that one page is rendered in: one that takes long is looked at less often."""
 
 Render = Callable[[], Awaitable[str]]
 """Returns the patches of a page as HTML."""
@@ -138,7 +136,7 @@ class Live:
                 page.html, page.change, page.seq = html, change, seq
                 page.version += 1
                 await self._tell(page)
-            await anyio.sleep(max(page.rest_s, (host.monotonic_s() - begun) / SHARE_MAX))
+            await anyio.sleep(max(page.rest_s, host.monotonic_s() - begun))  # a page that takes long is not looked at all the time
 
     @staticmethod
     async def _tell(page: _Topic) -> None:

@@ -19,7 +19,7 @@ EVENTS_MAX = 500
 CACHED_MAX = 64
 MANY = 200
 """Lines of a chart from which on phases that are done are folded, and rows of the list that are shown at first."""
-BLOCK_ROWS = 10
+BLOCK_ROWS = 20
 """Rows of the list that are sent together when one of them has changed."""
 _EDGES = ("hold-set", "hold-cleared", "gate-opened", "gate-resolved")
 _FIRST, _LAST = ("init", "validate"), ("finalize",)
