@@ -31,7 +31,6 @@
     const form = sourceElement.closest("form");
     const key = form && form.querySelector('input[name="key"]');
     if (key && request.method === "POST" && response && response.status < 500) key.value = crypto.randomUUID();
-    if (form && response && form.dataset.opensDialog) open(form.dataset.opensDialog);
     if (form && response && response.status === 200 && form.closest("#bulk-dialog")) unpick();
     if (form && response && (response.status === 409 || (response.status === 200 && !event.detail.ctx.sourceElement.getAttribute("hx-vals")))) begun.delete(form);
   });
@@ -45,6 +44,10 @@
   document.addEventListener("htmx:finally:request", (event) => {
     const form = event.detail.ctx.sourceElement.closest("form");
     if (form) $$("button[aria-busy]", form).forEach((button) => button.removeAttribute("aria-busy"));
+    if (form && form.dataset.opensDialog && event.detail.ctx.response) open(form.dataset.opensDialog);
+    // what was focused may be gone with the answer: the keyboard goes on inside the dialog
+    const several = $("#bulk-dialog[open]"), close = several && $("[data-closes]", several);
+    if (close && (!several.contains(document.activeElement) || document.activeElement === several)) close.focus();
     const made = form && form.id === "policy-form" && $("#policy-outcome .receipt.good[data-revision]");
     if (made) { $("#target-revision").value = made.dataset.revision; $("#seen-revision").textContent = made.dataset.revision; }
   });

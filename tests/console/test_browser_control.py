@@ -260,6 +260,7 @@ async def test_several_runs_are_ticked_by_keys_shown_and_cancelled_together(deck
     await pause.click()
     dialog = page.get_by_role("dialog", name="Pause 1 run of 2")
     await expect(dialog).to_contain_text("it is already paused")
+    await expect(dialog.locator("#bulk-reason")).to_be_focused()
     await page.keyboard.press("Escape")
     await page.locator("#bulk").get_by_role("button", name="Cancel…").click()
     dialog = page.get_by_role("dialog", name="Cancel 2 runs")
@@ -270,6 +271,7 @@ async def test_several_runs_are_ticked_by_keys_shown_and_cancelled_together(deck
     await dialog.get_by_role("button", name="Cancel 2 runs").dblclick()
     sent = page.get_by_role("dialog", name="Cancel: 2 of 2 were taken").locator("#bulk-sent")
     await expect(sent).to_have_attribute("data-refused", "0")
+    await expect(page.locator("#bulk-dialog [data-closes]")).to_be_focused()
     await expect(page.locator("#bulk-count")).to_have_text("none selected")
     for o in runs:
         asked = [a for a in deck.json("action", "ls", "--orchestration", o)["items"] if a["type"] == "cancel"]
