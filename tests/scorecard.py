@@ -154,7 +154,7 @@ def run(part: Part, command: tuple[str, ...]) -> dict[str, Any]:
         "took_s": round(time.monotonic() - began, 1),
         "exit": code,
         "figures": figures(out, part.reads),
-        **({"error": err.strip().splitlines()[-5:]} if code != 0 else {}),
+        **({"error": (err.strip() or out.strip()).splitlines()[-5:]} if code != 0 else {}),
     }
 
 

@@ -49,14 +49,20 @@ def test_parts_that_fail_are_written_down_and_the_others_are_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = ("-c", "print('{\"figure\": 1}')")
-    parts = (Part("bad", "fails", ("-c", "raise SystemExit('no')"), good, 1), Part("good", "works", good, good, 1))
+    says = ("-c", "print('FAILED test_a'); raise SystemExit(1)")
+    parts = (
+        Part("bad", "fails", ("-c", "raise SystemExit('no')"), good, 1),
+        Part("said", "fails", says, good, 1),
+        Part("good", "works", good, good, 1),
+    )
     monkeypatch.setattr(scorecard, "PARTS", parts)
     monkeypatch.setattr(sys, "argv", ["scorecard", "--out", str(tmp_path / "card.json")])
     assert scorecard.main() == 1
-    assert json.loads(capsys.readouterr().out)["failed"] == ["bad"]
+    assert json.loads(capsys.readouterr().out)["failed"] == ["bad", "said"]
     card = json.loads((tmp_path / "card.json").read_text())["parts"]
     assert card["bad"]["exit"] == 1
     assert card["bad"]["error"] == ["no"]
+    assert card["said"]["error"] == ["FAILED test_a"]
     assert card["good"]["figures"] == {"figure": 1}
     assert card["good"]["commit"]
 
