@@ -17,9 +17,8 @@ import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.micro import add_service
 from nats.micro.request import Request
-from nats.micro.service import Service
+from nats.micro.service import Service, ServiceConfig
 
 from bus import host
 from bus.connection import Bus
@@ -186,8 +185,10 @@ class QueryService:
         """Serve until cancelled."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            self._service = await add_service(self._bus.nc, name=self._name, version=self._version)
+            self._service = Service(self._bus.nc, ServiceConfig(name=self._name, version=self._version))
             try:
+                with contextlib.suppress(nats.errors.FlushTimeoutError):  # the bus is away: it hears of us when it is back
+                    await self._service.start()
                 for name, handler in self._handlers.items():
                     await self._service.add_endpoint(
                         name=name.replace(".", "-"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import anyio
 import pytest
 from msgspec.structs import replace
 from nats.aio.msg import Msg
@@ -11,6 +12,7 @@ from nats.aio.msg import Msg
 from bus.bootstrap import Sync, ensure_all
 from bus.connection import Bus, Credentials, Stored, connect
 from bus.pull import Delivery
+from bus.request import QueryService, ask
 from bus_schemas import codec, subjects
 from bus_schemas import commands as c
 from bus_schemas import events as e
@@ -184,6 +186,34 @@ def test_a_disbelief_from_a_time_when_less_was_known_buries_no_report() -> None:
         return await SimHost(loop, network, "c1").run(stalled())
 
     assert simulate(main, 1) == (len(reports), 0)
+
+
+def test_queries_that_are_to_be_answered_while_the_bus_is_away_are_answered_once_it_is_back() -> None:
+    # seed 22: a controller took over just before it was cut off; nats-py's service gave up after ten seconds, and the controller ended
+    async def main(loop: SimLoop) -> dict[str, object]:
+        network = Network(loop)
+        SimServer(network).start()
+
+        async def hello(_: dict[str, object]) -> dict[str, object]:
+            return {"hello": "there"}
+
+        async def serve() -> None:
+            bus = await connect(URL, "c1", Credentials("c1"), retry=True)
+            network.cut("c1")
+            await QueryService(bus, "controller", "1.0.0", {"hello": hello}).run()
+
+        async def asks() -> dict[str, object]:
+            bus = await connect(URL, "k1", Credentials("k1"), retry=True)
+            await anyio.sleep(30)
+            network.heal("c1")
+            await anyio.sleep(5)
+            assert not serving.done(), serving.exception()
+            return await ask(bus, "hello", {})
+
+        serving = SimHost(loop, network, "c1").run(serve())
+        return await SimHost(loop, network, "k1").run(asks())
+
+    assert simulate(main, 1) == {"hello": "there"}
 
 
 def test_a_controller_whose_clock_is_days_ahead_deletes_no_reports_of_today() -> None:
