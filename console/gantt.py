@@ -195,11 +195,19 @@ def steady_now(attempts: Sequence[Attempt], now: datetime) -> datetime:
     return now if not starts else min(starts) + timedelta(seconds=_steps(min(starts), now)[0])
 
 
-def chart(lanes: Sequence[Lane], holds: Sequence[Hold], now: datetime | None, folded: frozenset[str] = frozenset()) -> Chart:
+def chart(
+    lanes: Sequence[Lane],
+    holds: Sequence[Hold],
+    now: datetime | None,
+    folded: frozenset[str] = frozenset(),
+    *,
+    clock: datetime | None = None,
+) -> Chart:
     """Return the drawing of `lanes`, which come in their order, those of a group together; `now` is None when it has ended.
 
-    Of the groups in `folded` only the heading is drawn.
+    Of the groups in `folded` only the heading is drawn. What the words of durations are true for is `clock`, where that is not `now`.
     """
+    clock = clock or now
     scale = scale_of([attempt for lane in lanes for attempt in lane.attempts], holds, now)
     rows: list[Row] = []
     group = ""
@@ -207,11 +215,11 @@ def chart(lanes: Sequence[Lane], holds: Sequence[Hold], now: datetime | None, fo
     for lane in lanes:
         if lane.group != group:
             group = lane.group
-            rows.append(_group(group, [known for known in lanes if known.group == group], y, scale, now))
+            rows.append(_group(group, [known for known in lanes if known.group == group], y, scale, now, clock))
             y += ROW
         if group in folded:
             continue
-        rows.append(_row(lane, y, scale, now))
+        rows.append(_row(lane, y, scale, now, clock))
         y += ROW
     ticks = () if scale is None else ticks_of(scale)
     bands = () if scale is None else tuple(_band(hold, scale, now) for hold in holds)
@@ -220,13 +228,13 @@ def chart(lanes: Sequence[Lane], holds: Sequence[Hold], now: datetime | None, fo
     return Chart(WIDTH, y + 6, LABEL, WIDTH - RIGHT, tuple(rows), ticks, bands, now_x, None if scale is None else scale.start, px_per_s)
 
 
-def _row(lane: Lane, y: float, scale: Scale | None, now: datetime | None) -> Row:
+def _row(lane: Lane, y: float, scale: Scale | None, now: datetime | None, clock: datetime | None) -> Row:
     bars = () if scale is None else tuple(bar for attempt in lane.attempts for bar in bars_of(attempt, scale, now))
     row = Row(cut(lane.label), lane.label, y, lane.status, lane.href, bars)
     begun = [attempt for attempt in lane.attempts if attempt.started_at is not None]
     if not bars or not begun:
         return row
-    spent_s = sum(seconds(attempt, now) for attempt in begun)
+    spent_s = sum(seconds(attempt, clock) for attempt in begun)
     tries = f" ×{len(begun)}" if len(begun) > 1 else ""
     edge = max(bar.x + bar.width for bar in bars)
     open_ = next((attempt.started_at for attempt in reversed(begun) if attempt.ended_at is None), None)
@@ -234,7 +242,7 @@ def _row(lane: Lane, y: float, scale: Scale | None, now: datetime | None) -> Row
     return row._replace(text=words(spent_s), tries=tries, text_x=round(edge + 5, 1), running_s=running_s)
 
 
-def _group(name: str, lanes: Sequence[Lane], y: float, scale: Scale | None, now: datetime | None) -> Row:
+def _group(name: str, lanes: Sequence[Lane], y: float, scale: Scale | None, now: datetime | None, clock: datetime | None) -> Row:
     attempts = [attempt for lane in lanes for attempt in lane.attempts if attempt.started_at is not None]
     row = Row(cut(name), name, y, "", "", (), is_group=True)
     if scale is None or not attempts:
@@ -242,8 +250,8 @@ def _group(name: str, lanes: Sequence[Lane], y: float, scale: Scale | None, now:
     starts = [attempt.started_at for attempt in attempts if attempt.started_at is not None]
     ends = [attempt.ended_at or now or scale.end for attempt in attempts]
     x, edge = scale.x(min(starts)), scale.x(max(ends))
-    took = words((max(ends) - min(starts)).total_seconds())
     grows = now is not None and any(attempt.ended_at is None for attempt in attempts)
+    took = words(((clock if grows and clock is not None else max(ends)) - min(starts)).total_seconds())
     bar = Bar(x, round(max(BAR_MIN, edge - x), 1), "span", name if grows else f"{name}: {took}", grows)
     running_s = min(starts).timestamp() if grows else None
     return row._replace(bars=(bar,), text=took, text_x=round(bar.x + bar.width + 5, 1), running_s=running_s)

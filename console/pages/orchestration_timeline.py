@@ -72,7 +72,7 @@ async def load(visit: Visit) -> Context:
         notes.append(f"Holds and gates that are over are missing: {problem.message}.")
     attempts = sorted([*earlier, *newest], key=lambda run: (run["queued_at"], run["run"], run["attempt"]))
     drawn = lanes(o, attempts)
-    now = None if o["status"] in orchestration.ENDED else host.now()
+    clock = now = None if o["status"] in orchestration.ENDED else host.now()
     if now is not None and visit.is_streamed:
         now = gantt.steady_now([attempt for lane in drawn for attempt in lane.attempts], now)
     whole = visit.query.get("all") == "1" or len(drawn) <= MANY
@@ -81,7 +81,7 @@ async def load(visit: Visit) -> Context:
     return {
         **context,
         "tab": "timeline",
-        "chart": gantt.chart(drawn, holds, now, folded),
+        "chart": gantt.chart(drawn, holds, now, folded, clock=clock),
         "attempts": shown,
         "blocks": blocks(shown, len(attempts) - len(shown)),
         "hidden": len(attempts) - len(shown),

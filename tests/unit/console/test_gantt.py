@@ -79,6 +79,11 @@ def test_how_long_it_ran_before_counts_for_what_goes_on() -> None:
     assert (row.text, row.tries, row.running_s) == ("40s", " ×2", at(10).timestamp())
 
 
+def test_the_words_are_of_this_moment_also_where_the_bars_are_of_a_round_one() -> None:
+    group, row = chart([Lane("a", "g", (attempt(0, 0, None, "started"),))], [], at(90), clock=at(104)).rows
+    assert (group.text, row.text) == ("1m 44s", "1m 44s")
+
+
 def test_blocks_hold_all_lines_and_fill_the_drawing() -> None:
     found = chart([Lane(str(n), "", (attempt(0, 0, 10),)) for n in range(45)], [], None)
     assert [len(block.rows) for block in found.blocks] == [10, 10, 10, 10, 5]
