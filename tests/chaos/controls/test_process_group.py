@@ -32,12 +32,18 @@ def a_mark() -> str:
     return f"9{secrets.randbelow(10**9):09d}.75"
 
 
+def has_left(group: int, pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getpgid(pid) != group
+    return False
+
+
 async def by_process_group(folder: Path, mark: str) -> None:
     """Stop the agent as most runners do: TERM to its group, then KILL."""
     folder.mkdir()
     with (folder / "output").open("wb") as output:
         agent = subprocess.Popen(["sh", "-c", ESCAPES.replace("MARK", mark)], stdout=output, start_new_session=True)
-    await until(lambda: len(processes_with(mark)) >= 4)
+    await until(lambda: sum(has_left(agent.pid, pid) for pid in processes_with(mark)) >= 2)
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(agent.pid, number)
