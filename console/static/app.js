@@ -34,10 +34,7 @@
     if (form && response && response.status === 200 && form.closest("#bulk-dialog")) unpick();
     if (form && response && (response.status === 409 || (response.status === 200 && !event.detail.ctx.sourceElement.getAttribute("hx-vals")))) begun.delete(form);
   });
-  // the key of a form is this browser's own: patches, which many get, bring none, and leave the one that is there
-  document.addEventListener("htmx:before:morph:attr", (event) => {
-    if (event.detail.attrName === "value" && event.target.matches('input[name="key"]')) event.preventDefault();
-  });
+  // the key of a form is this browser's own: patches, which many get, bring none, and leave the one that is there (morphSkip)
   document.addEventListener("htmx:sse:after:message", () => {
     $$('input[name="key"]').forEach((key) => { if (!key.value || key.value.startsWith("-")) key.value = crypto.randomUUID(); });
   });

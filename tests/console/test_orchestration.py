@@ -58,10 +58,13 @@ async def test_a_run_is_watched_live_through_its_tabs_to_its_end(deck: Deck, wat
     before = await log.locator(".line").count()
     await page.locator("#reason").fill("half a sente")
     await expect(log.locator(".line").nth(before + 5)).to_be_visible()  # it goes on by itself
+    keys = await page.locator('#head input[name="key"]').evaluate_all("all => all.map((key) => key.value)")
     marker.touch()
     await expect(page.locator("#log-end")).to_have_text("end of the log")
     await state(watched, "complete")
     await expect(page).to_have_title(re.compile("complete"))
+    assert await page.locator('#head input[name="key"]').evaluate_all("all => all.map((key) => key.value)") == keys, "patches bring no keys"
+    assert len(set(keys)) == len(keys) > 1
     await expect(page.locator("#reason")).to_have_value("half a sente")
     numbers = await log.locator("a.no").all_inner_texts()
     assert numbers == [str(n) for n in range(1, len(numbers) + 1)]
