@@ -6,6 +6,7 @@ The log of calls is kept outside of the client's host: a client that is killed a
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -61,7 +62,7 @@ def _tend(args: dict[str, Any], ledger: Ledger) -> Request | None:
         return None
     holds = {hold.kind for hold in o.holds}
     if HoldKind.GATE in holds:
-        return Request(c.GateApprove(name) if chance < 0.75 else c.GateReject(name, "do it again"))
+        return Request(c.GateApprove(name) if chance < 0.65 else c.GateReject(name, "do it again"))
     if HoldKind.BLOCKED in holds:
         return Request(c.Retry(name) if chance < 0.85 else c.Cancel(name))
     if HoldKind.PAUSED in holds:
@@ -131,9 +132,9 @@ def _task_skip(args: dict[str, Any], ledger: Ledger) -> Request | None:
 
 
 def _task_insert(args: dict[str, Any], ledger: Ledger) -> Request | None:
-    o = _live(args, ledger)
-    phase = None if o is None else o.find_phase(o.phase)
-    if o is None or phase is None or not phase.tasks:
+    found = ((o, o.find_phase(o.phase)) for o in _all_live(ledger))
+    o, phase = next(((o, phase) for o, phase in found if phase is not None and phase.tasks), (None, None))
+    if o is None or phase is None:
         return None
     after = int(args["pick"] * (len(phase.tasks) + 1))
     depends_on = (after,) if after and args["depends"] else ()
@@ -151,24 +152,33 @@ def _blocks(args: dict[str, Any], phase: Phase, after: int) -> tuple[int, ...] |
     return tuple(numbers[first : first + 2])
 
 
+def _all_live(ledger: Ledger) -> list[Orchestration]:
+    found = itertools.takewhile(lambda o: o is not None, (ledger.orchestration(f"{PROJECT}-o{number}") for number in itertools.count(1)))
+    return [o for o in found if o is not None and o.is_live]
+
+
 def _retry_task(args: dict[str, Any], ledger: Ledger) -> Request | None:
-    found = _task(args, ledger, TaskStatus.BLOCKED)
-    return None if found is None else Request(c.Retry(found[0].id, phase=found[1].id, task=found[2].number))
+    """Return the retry of a blocked task, of whatever orchestration."""
+    for o in _all_live(ledger):
+        found = _task({**args, "orchestration": o.id}, ledger, TaskStatus.BLOCKED)
+        if found is not None:
+            return Request(c.Retry(o.id, phase=found[1].id, task=found[2].number))
+    return None
 
 
 def _cancel_abandon(args: dict[str, Any], ledger: Ledger) -> Request | None:
-    o = _live(args, ledger)
-    return Request(c.Cancel(o.id, abandon=True)) if o is not None and o.hold(HoldKind.NODE_LOST) is not None else None
+    held = [o for o in _all_live(ledger) if o.hold(HoldKind.NODE_LOST) is not None]
+    return Request(c.Cancel(held[int(args["pick"] * len(held))].id, abandon=True)) if held else None
 
 
 def _cancel_late(args: dict[str, Any], ledger: Ledger) -> Request | None:
-    o = _live(args, ledger)
-    return Request(c.Cancel(o.id)) if o is not None and o.status is OrchestrationStatus.FINALIZING else None
+    found = next((o for o in _all_live(ledger) if o.status is OrchestrationStatus.FINALIZING), None)
+    return None if found is None else Request(c.Cancel(found.id))
 
 
 def _pause_at_order(args: dict[str, Any], ledger: Ledger) -> Request | None:
-    o = _live(args, ledger)
-    return Request(c.Pause(o.id)) if o is not None and any(run.status in NOT_STARTED for run in o.outstanding()) else None
+    found = next((o for o in _all_live(ledger) if any(run.status in NOT_STARTED for run in o.outstanding())), None)
+    return None if found is None else Request(c.Pause(found.id))
 
 
 def _flag_rollback(args: dict[str, Any], ledger: Ledger) -> Request | None:

@@ -105,16 +105,16 @@ SHELL = dict.fromkeys(("validator", "planner", "executor", "reviewer", "reviewer
 def _overrides(plan: Plan) -> dict[str, Any]:
     rng = plan.rng
     flow: dict[str, Any] = {"run_timeout_s": rng.choice([5, 10, 20]), "max_parallel_tasks": rng.randint(1, 3), "max_task_attempts": rng.randint(1, 3)}
-    flow["on_node_loss"] = rng.choice(["wait", "retry", "move", "move"])
+    flow["on_node_loss"] = rng.choice(["wait", "wait", "retry", "move", "move", "move"])
     if rng.random() < 0.1:
         flow.update(_budget(rng))
-    gates = [gate for gate in ("plan", "review", "finalize") if rng.random() < 0.2]
+    gates = [gate for gate in ("plan", "review", "finalize") if rng.random() < 0.25]
     if gates:
         flow["human_gates"] = gates
     if plan.phases > 1 and rng.random() < 0.2:
         flow["phases_enabled"] = [plan.phases]
     enforcement = rng.choice(["task_and_phase", "task_only", "phase_only", "phase_only"])
-    models = {**SHELL, "review_consensus": rng.random() < 0.25}
+    models = {**SHELL, "review_consensus": rng.random() < 0.5}
     if rng.random() < 0.1:
         models["executor"] = rng.choice(["shell-2", "shell-3"])
     return {"model": models, "review": {"enforcement": enforcement}, "flow": flow}
@@ -167,7 +167,7 @@ def _patch(plan: Plan) -> dict[str, Any]:
         {"model": {"planner": "nobody"}},
     ]
     if plan.phases > 1:
-        patches += [{"flow": {"phases_enabled": rng.choice([[1], [plan.phases], list(range(1, plan.phases + 1)), [7]])}}] * 3
+        patches += [{"flow": {"phases_enabled": rng.choice([[1], [plan.phases], list(range(1, plan.phases + 1)), [7]])}}] * 5
     return {**_read(plan), "patch": rng.choice(patches)}
 
 
@@ -185,13 +185,13 @@ def _task_model(plan: Plan) -> dict[str, Any]:
 
 
 def _insert(plan: Plan) -> dict[str, Any]:
-    blocks = plan.rng.choice([None, None, "pending", "pending", "any", "nothing"])
+    blocks = plan.rng.choice([None, None, "pending", "pending", "pending", "any", "any", "nothing"])
     return {**_edit(plan), "depends": plan.rng.random() < 0.5, "model": plan.rng.choice([None, None, "shell-4"]), "blocks": blocks}
 
 
 def _flag(plan: Plan) -> dict[str, Any]:
     flag = plan.rng.choice(["cp.runtime_controls", "cp.policy_reconfiguration", "cp.task_reconfiguration", "cp.launch", "require_reason"])
-    return {"flag": flag, "on": plan.rng.random() < 0.6}
+    return {"flag": flag, "on": plan.rng.random() < 0.5}
 
 
 class Row(Struct, frozen=True):
@@ -208,17 +208,17 @@ MENU: dict[str, Row] = {
     "pause-stop": Row(5, lambda plan: {"orchestration": plan.orchestration(), "mode": "stop"}),
     "resume": Row(8, lambda plan: {"orchestration": plan.orchestration()}),
     "cancel": Row(3, lambda plan: {"orchestration": plan.orchestration()}),
-    "cancel-abandon": Row(3, lambda plan: {**_read(plan), "patience_s": 20.0}),
-    "cancel-late": Row(3, lambda plan: {**_read(plan), "patience_s": 12.0, "thinks_s": round(plan.rng.uniform(0, 0.05), 3)}),
-    "pause-at-order": Row(4, lambda plan: {**_read(plan), "thinks_s": round(plan.rng.uniform(0, 0.03), 3)}),
+    "cancel-abandon": Row(4, lambda plan: {**_read(plan), "patience_s": 20.0}),
+    "cancel-late": Row(5, lambda plan: {**_read(plan), "patience_s": 12.0, "thinks_s": round(plan.rng.uniform(0, 0.05), 3)}),
+    "pause-at-order": Row(6, lambda plan: {**_read(plan), "thinks_s": round(plan.rng.uniform(0, 0.03), 3)}),
     "retry": Row(5, lambda plan: {"orchestration": plan.orchestration()}),
-    "retry-task": Row(4, lambda plan: {**_read(plan), "patience_s": 8.0}),
+    "retry-task": Row(6, lambda plan: {**_read(plan), "patience_s": 15.0}),
     "set-policy": Row(9, _patch),
     "set-role-model": Row(4, _role_model),
     "task-edit": Row(6, _edit),
     "task-set-model": Row(4, _task_model),
     "task-skip": Row(4, _read),
-    "task-insert": Row(5, _insert),
+    "task-insert": Row(7, _insert),
     "gate-approve": Row(4, lambda plan: {"orchestration": plan.orchestration()}),
     "gate-reject": Row(2, lambda plan: {"orchestration": plan.orchestration(), "feedback": "again"}),
     "ticket-add": Row(5, _ticket),
@@ -226,9 +226,9 @@ MENU: dict[str, Row] = {
     "node-cordon": Row(1, lambda plan: {"node": plan.rng.choice(plan.nodes)}),
     "node-uncordon": Row(3, lambda plan: {"node": plan.rng.choice(plan.nodes)}),
     "node-drain": Row(2, lambda plan: {"node": plan.rng.choice(plan.nodes)}),
-    "flag-set": Row(2, _flag),
-    "flag-rollback": Row(2, lambda plan: {"pick": _below_one(plan.rng)}),
-    "expired": Row(1, lambda plan: {"title": "too late", "valid_for_s": 0.001}),
+    "flag-set": Row(4, _flag),
+    "flag-rollback": Row(3, lambda plan: {"pick": _below_one(plan.rng)}),
+    "expired": Row(2, lambda plan: {"title": "too late", "valid_for_s": 0.001}),
     "dry-run": Row(1, lambda plan: {"title": "only asked"}),
     "bad": Row(1, lambda plan: {}),
 }
@@ -266,7 +266,7 @@ def _ops(plan: Plan, clients: tuple[str, ...], chaos_s: float, count: int) -> li
         elif rng.random() < 0.06:  # the same key for something else
             other = rng.choice(verbs)
             ops.append(Op(round(at_s + rng.uniform(0, 3), 3), rng.choice(clients), other, op.key, MENU[other].args(plan)))
-    return sorted(ops, key=lambda op: op.at_s)
+    return ops
 
 
 # ── faults ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,7 +299,8 @@ def _at_step(rng: random.Random, at_s: float, world: World) -> Fault:
 def _failpoint(rng: random.Random, at_s: float, world: World) -> Fault:
     target = world.anybody(rng)
     points = CONTROLLER_POINTS if target in world.controllers else NODE_POINTS if target in world.nodes else CLIENT_POINTS
-    return Fault(at_s, "failpoint", target, round(rng.uniform(0.05, 4), 3), amount=rng.randint(1, 6), place=rng.choice(points))
+    place = "node.spawning" if target in world.nodes and rng.random() < 0.25 else rng.choice(points)
+    return Fault(at_s, "failpoint", target, round(rng.uniform(0.05, 4), 3), amount=rng.randint(1, 6), place=place)
 
 
 def _stall_at(rng: random.Random, at_s: float, world: World) -> Fault:
@@ -371,14 +372,22 @@ def generate(seed: int) -> Schedule:
         faults.append(FAULTS[kind][1](rng, round(rng.uniform(0.3, chaos_s), 3), world))
     # whoever is cut off comes back while chaos still reigns
     chaos_s = max([chaos_s, *(fault.at_s + fault.for_s + 1.0 for fault in faults if fault.kind == "cut-off")])
+    ops = _ops(plan, clients, chaos_s, rng.randint(6, 24))
+    for number, fault in enumerate(fault for fault in faults if fault.kind == "cut-off" and rng.random() < 0.9):
+        at_s = round(fault.at_s + 8.0, 3)  # somebody sees what the node held stand still, and gives it up
+        ops.append(Op(at_s, rng.choice(clients), "cancel-abandon", f"k-abandon-{number}", {**_read(plan), "patience_s": 16.0}, reason="lost"))
+    trouble = rng.choice([0.0, 0.1, 0.2, 0.4, 0.6])
+    if trouble > 0.3:
+        at_s = round(rng.uniform(2.0, 6.0), 3)
+        ops.append(Op(at_s, rng.choice(clients), "retry-task", "k-again", {**_read(plan), "patience_s": 30.0, "stale": 0}, reason="once more"))
     return Schedule(
         seed=seed,
         controllers=controllers,
         nodes=nodes,
         clients=clients,
-        ops=tuple(_ops(plan, clients, chaos_s, rng.randint(6, 24))),
+        ops=tuple(sorted(ops, key=lambda op: op.at_s)),
         faults=tuple(sorted(faults, key=lambda fault: fault.at_s)),
-        trouble=rng.choice([0.0, 0.1, 0.2, 0.4]),
+        trouble=trouble,
         chaos_s=chaos_s,
         phases=phases,
         check=rng.choice([None, "make test"]),

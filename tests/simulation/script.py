@@ -50,7 +50,7 @@ def part_of(seed: int, order: WorkOrder, trouble: float, quota: float = 0.0) -> 
     """Return what the agent of an order does; `trouble` and `quota` (0 to 1) are how often it does not simply succeed, and meets its quota."""
     rng = random.Random(f"{seed}/{order.run}/{order.attempt}")
     lasts_s = min(4.0, rng.expovariate(2.5))
-    appears_s = rng.uniform(0.001, 0.05) if rng.random() < 0.9 else rng.uniform(0.2, 1.6)
+    appears_s = rng.uniform(0.001, 0.05) if rng.random() < 0.85 else rng.uniform(0.2, 1.6)
     fate = Fate(appears_s, lasts_s)
     problem: Reason | None = None
     if rng.random() < trouble:
@@ -63,6 +63,8 @@ def part_of(seed: int, order: WorkOrder, trouble: float, quota: float = 0.0) -> 
 
 
 def _ill_fated(rng: random.Random, fate: Fate, order: WorkOrder) -> tuple[Fate, Reason | None]:
+    if order.kind is RunKind.INIT and rng.random() < 0.4:  # it has no process that could end badly
+        return fate, Reason.OUTPUT_MALFORMED
     match rng.choice(["code", "signal", "errno", "hang", "lost", "malformed", "too large"]):
         case "code":
             return Fate(fate.appears_s, fate.lasts_s, exit_code=rng.randint(1, 255)), None
