@@ -14,6 +14,8 @@ from typing import Protocol
 
 from nats.aio.client import Client
 
+from bus.client import ContainedClient
+
 
 class Host(Protocol):
     """A machine, real or simulated."""
@@ -61,8 +63,8 @@ class Machine:
         await anyio.to_thread.run_sync(os.fdatasync, descriptor)
 
     def client(self) -> Client:
-        """Return a client of nats-py."""
-        return Client()
+        """Return a client of nats-py, contained."""
+        return ContainedClient()
 
 
 current: ContextVar[Host] = ContextVar("host", default=Machine())  # noqa: B039 - the machine has no state
