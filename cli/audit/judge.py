@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple
@@ -115,6 +115,15 @@ CHECKS: tuple[Check, ...] = (
     Check("I20", checks_decisions.work_continues, _decisions),
 )
 
+INVARIANTS = tuple(dict.fromkeys(check.invariant for check in CHECKS))
+"""Those that are checked, in their order."""
+
+OF_LEDGER = tuple(check for check in CHECKS if check.needs == ("ledger",))
+"""The checks that the ledger alone is enough for."""
+
+OF_OTHERS = tuple(check for check in CHECKS if check.needs != ("ledger",))
+"""The checks that ask somebody else too."""
+
 NOT_HERE = {"I19": "bad input is judged case by case, by tests of its own"}
 
 WANTED: dict[str, str] = {
@@ -133,15 +142,27 @@ WANTED: dict[str, str] = {
 """What each part of the evidence is called."""
 
 
+class Looked(NamedTuple):
+    """What some of the checks came to: what is wrong, what each invariant was checked over, and for want of what it was not."""
+
+    violations: list[Violation]
+    checked: dict[str, int]
+    wanting: dict[str, dict[str, None]]
+
+
 def verify(evidence: Evidence) -> Verdict:
     """Return the verdict over all evidence. Reads each stream once."""
-    needles = tuple(form for canary in evidence.canaries or () for form in forms(canary))
-    with _spared():
-        return judge(evidence, History(evidence.ledger or (), needles))
+    with spared():
+        return judge(evidence, history_of(evidence))
+
+
+def history_of(evidence: Evidence) -> History:
+    """Return the history of the ledger of some evidence, with the planted secrets that stand in it."""
+    return History(evidence.ledger or (), tuple(form for canary in evidence.canaries or () for form in forms(canary)))
 
 
 @contextmanager
-def _spared() -> Iterator[None]:
+def spared() -> Iterator[None]:
     """Spare the garbage collector: there are millions of small values and no cycles, and it takes half the time."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -155,19 +176,32 @@ def _spared() -> Iterator[None]:
 def judge(evidence: Evidence, history: History) -> Verdict:
     """Return the verdict over a history that was fed message by message, and the rest of the evidence."""
     case = Case(evidence, history)
+    return verdict_of(case, look(evidence, case, CHECKS))
+
+
+def look(evidence: Evidence, case: Case, checks: Iterable[Check]) -> Looked:
+    """Run checks on a case, which is made of the evidence."""
     violations: list[Violation] = []
     checked: dict[str, int] = {}
     wanting: dict[str, dict[str, None]] = {}
-    for check in CHECKS:
-        missing = [part for part in check.needs if getattr(evidence, part) is None and not (part == "ledger" and history.messages)]
+    for check in checks:
+        missing = [part for part in check.needs if getattr(evidence, part) is None and not (part == "ledger" and case.history.messages)]
         if missing:
             wanting.setdefault(check.invariant, {}).update(dict.fromkeys(missing))
             continue
         checked[check.invariant] = checked.get(check.invariant, 0) + check.over(case)
         violations += found(check, case)
-    if not evidence.circumstances.quiesced and "I5" in checked:
-        wanting.setdefault("I5", {})["quiesced"] = None
-    skipped = {invariant: _why(invariant, parts, checked) for invariant, parts in wanting.items()}
+    return Looked(violations, checked, wanting)
+
+
+def verdict_of(case: Case, *looked: Looked) -> Verdict:
+    """Return the verdict over a case, of which each of `looked` is a part of the checks; invariant by invariant."""
+    checked = {name: sum(part.checked.get(name, 0) for part in looked) for name in INVARIANTS if any(name in part.checked for part in looked)}
+    wanting = {name: {what: None for part in looked for what in part.wanting.get(name, ())} for name in INVARIANTS}
+    if not case.circumstances.quiesced and "I5" in checked:
+        wanting["I5"]["quiesced"] = None
+    violations = [violation for name in INVARIANTS for part in looked for violation in part.violations if violation.invariant == name]
+    skipped = {name: _why(name, parts, checked) for name, parts in wanting.items() if parts}
     return Verdict(tuple(violations), checked, {**skipped, **NOT_HERE}, _figures(case, violations))
 
 

@@ -194,11 +194,11 @@ def _of_evidence(folder: Path) -> Audit:
     import msgspec
 
     from cli.audit import report
-    from cli.audit.folder import Unreadable, load
-    from cli.audit.judge import verify as judged
+    from cli.audit.folder import Unreadable
+    from cli.audit.halves import verify
 
     try:
-        verdict = judged(load(folder))
+        verdict = verify(folder)
     except Unreadable as error:
         raise Failure(AUDIT_FAILED, str(error)) from error
     return report.Audit(f"evidence {folder}", report.of_verdict(verdict), verdict.violations, {"figures": msgspec.to_builtins(verdict.figures)})

@@ -12,6 +12,7 @@ from bus_schemas.events import EVENT_TYPES
 from cli.audit import facts
 from cli.audit.evidence import Evidence
 from cli.audit.folder import Unreadable, line_of, load
+from cli.audit.halves import verify as verify_by_two
 from cli.audit.judge import WANTED, verify
 from tests.unit.audit.stories import evidence_of, story
 
@@ -85,3 +86,28 @@ def test_bytes_that_are_no_text_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_every_event_of_the_contract_is_known_to_the_verifier() -> None:
     assert set(EVENT_TYPES) == set(facts.NAMES.values())
+
+
+def test_two_processes_come_to_the_verdict_of_one_whatever_is_wrong_or_not_there(tmp_path: Path) -> None:
+    evidence = evidence_of(story(4, steps=60))
+    torn = list(evidence.ledger or ())
+    del torn[len(torn) // 2]
+    written(evidence._replace(ledger=torn, witness=[*(evidence.witness or ()), *(evidence.witness or ())]), tmp_path)
+    (tmp_path / "clients.jsonl").unlink()
+    (tmp_path / "evidence.json").unlink()
+
+    one = verify(load(tmp_path))
+
+    assert {violation.invariant for violation in one.violations} >= {"I1", "I3", "I20"}
+    assert verify_by_two(tmp_path) == one
+    two = verify_by_two(tmp_path, ledger_bytes_min=0)
+    assert (two.checked, two.skipped, two.figures) == (one.checked, one.skipped, one.figures)
+    assert sorted(two.violations, key=repr) == sorted(one.violations, key=repr)
+
+
+def test_a_line_that_cannot_be_read_is_named_by_two_processes_as_by_one(tmp_path: Path) -> None:
+    written(evidence_of(story(4, steps=60)), tmp_path)
+    (tmp_path / "ledger.jsonl").write_bytes(b"{}\n{}\n")
+
+    with pytest.raises(Unreadable, match=r"ledger\.jsonl, line 1"):
+        verify_by_two(tmp_path, ledger_bytes_min=0)
