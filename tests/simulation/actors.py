@@ -144,8 +144,8 @@ def _task_insert(args: dict[str, Any], ledger: Ledger) -> Request | None:
 
 def _blocks(args: dict[str, Any], phase: Phase, after: int) -> tuple[int, ...] | None:
     """Return which tasks are to wait for an inserted one: some that may, some that may not, none at all, or (None) what the house says."""
-    if args["blocks"] is None:
-        return None
+    if args["blocks"] in (None, "unknown"):
+        return None if args["blocks"] is None else (len(phase.tasks) + 50,)
     wanted = {"any": set(TaskStatus), "pending": {TaskStatus.PENDING}, "nothing": set[TaskStatus]()}[args["blocks"]]
     numbers = [task.number for task in phase.tasks if task.status in wanted and task.number != after]
     first = int(args["pick"] * len(numbers))

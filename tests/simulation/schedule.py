@@ -185,7 +185,7 @@ def _task_model(plan: Plan) -> dict[str, Any]:
 
 
 def _insert(plan: Plan) -> dict[str, Any]:
-    blocks = plan.rng.choice([None, None, "pending", "pending", "pending", "any", "any", "nothing"])
+    blocks = plan.rng.choice([None, None, "pending", "pending", "pending", "any", "any", "nothing", "unknown"])
     return {**_edit(plan), "depends": plan.rng.random() < 0.5, "model": plan.rng.choice([None, None, "shell-4"]), "blocks": blocks}
 
 
@@ -208,7 +208,7 @@ MENU: dict[str, Row] = {
     "pause-stop": Row(5, lambda plan: {"orchestration": plan.orchestration(), "mode": "stop"}),
     "resume": Row(8, lambda plan: {"orchestration": plan.orchestration()}),
     "cancel": Row(3, lambda plan: {"orchestration": plan.orchestration()}),
-    "cancel-abandon": Row(4, lambda plan: {**_read(plan), "patience_s": 20.0}),
+    "cancel-abandon": Row(7, lambda plan: {**_read(plan), "patience_s": 20.0}),
     "cancel-late": Row(5, lambda plan: {**_read(plan), "patience_s": 12.0, "thinks_s": round(plan.rng.uniform(0, 0.05), 3)}),
     "pause-at-order": Row(6, lambda plan: {**_read(plan), "thinks_s": round(plan.rng.uniform(0, 0.03), 3)}),
     "retry": Row(5, lambda plan: {"orchestration": plan.orchestration()}),

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from bus.bootstrap import Sync, ensure_all
 from bus.connection import Bus, Credentials, Stored, connect
 from bus.pull import Delivery
-from bus.request import QueryService, ask
+from bus.request import CommandClient, QueryService, ask
 from bus_schemas import codec, subjects
 from bus_schemas import commands as c
 from bus_schemas import events as e
@@ -148,16 +148,17 @@ def test_an_order_that_was_published_twice_is_marked_as_dispatched_once() -> Non
     assert [event for decision in batch.decisions for event in decision.events] == [mark]
 
 
+async def _append(bus: Bus, stored: Stored) -> None:
+    last = await bus.last(subjects.LEDGER, stored.subject)
+    await bus.append(stored.subject, stored.data, expect_last=0 if last is None else last.seq)
+
+
 def test_a_disbelief_from_a_time_when_less_was_known_buries_no_report() -> None:
     # seed 30184: a stalled controller holds reports on a run that its replacement has ordered; deciding the first one reads that back
     story = Story()
     run = story.open()[0]
     *known, launched = _stored(story)
     reports: tuple[tuple[str, Report], ...] = (("started", Started(1, "boot", "claim", T0)), ("ended", Ended(1, Outcome.LOST, T0)))
-
-    async def append(bus: Bus, stored: Stored) -> None:
-        last = await bus.last(subjects.LEDGER, stored.subject)
-        await bus.append(stored.subject, stored.data, expect_last=0 if last is None else last.seq)
 
     async def main(loop: SimLoop) -> tuple[int, int]:
         network = Network(loop)
@@ -168,7 +169,7 @@ def test_a_disbelief_from_a_time_when_less_was_known_buries_no_report() -> None:
             bus = await connect(URL, "c1", Credentials("c1"), retry=True)
             await ensure_all(bus, sync=Sync.ALWAYS)
             for stored in known:
-                await append(bus, stored)
+                await _append(bus, stored)
             controller = Controller(bus, "c1", Sync.ALWAYS)
             await controller.ledger.catch_up()
             lane = controller._lanes["shop"] = Lane(controller.ledger, "shop", controller._context, lambda _: [], controller._after)
@@ -178,7 +179,7 @@ def test_a_disbelief_from_a_time_when_less_was_known_buries_no_report() -> None:
                 message = Msg(bus.nc, subject, "$JS.ACK.REP.c.1.1.1.1.0", codec.encode(report))
                 batch.take(ReportItem(Delivery(bus, message), subjects.parse_report(subject), report))
             assert all(answer.dead_letter is not None for answer in batch.answers), "it does not know the run"
-            await append(bus, launched)
+            await _append(bus, launched)
             await controller._after(batch, None)
             await bus.close()
             return len(lane), len(server.stored(subjects.DLQ))
@@ -186,6 +187,44 @@ def test_a_disbelief_from_a_time_when_less_was_known_buries_no_report() -> None:
         return await SimHost(loop, network, "c1").run(stalled())
 
     assert simulate(main, 1) == (len(reports), 0)
+
+
+def test_a_command_that_is_read_while_the_lease_is_given_back_does_not_end_the_controller() -> None:
+    # seed 1012530: the lease was lost and the pull loop, not yet cancelled, had the first command of a project in its hands
+    story = Story()
+
+    async def main(loop: SimLoop) -> list[str]:
+        network = Network(loop)
+        server = SimServer(network)
+        server.start()
+
+        async def replaced() -> list[str]:
+            bus = await connect(URL, "c1", Credentials("c1"), retry=True)
+            await ensure_all(bus, sync=Sync.ALWAYS)
+            controller = Controller(bus, "c1", Sync.ALWAYS)
+            await controller.stand_by()
+            for stored in _stored(story):
+                await _append(bus, stored)
+            await controller.ledger.catch_up()
+            body = codec.encode(CommandClient(bus, c.Via.CLI).envelope(c.TicketAdd("shop", "a ticket"), "k-1"))
+            message = Msg(bus.nc, subjects.command("ops1", "shop", "ticket-add", False), "$JS.ACK.CMD.c.1.1.1.1.0", body)
+            release = controller._ownership.release
+
+            async def read_and_release() -> None:
+                assert controller._on_command(Delivery(bus, message)) is None
+                await release()
+
+            async def lost() -> None:
+                await anyio.sleep(0)
+
+            controller._ownership.release, controller._ownership.keep = read_and_release, lost  # type: ignore[method-assign]
+            await controller.be_active()
+            await bus.close()
+            return [stored.subject for stored in server.stored(subjects.LEDGER) if b"a ticket" in stored.data]
+
+        return await SimHost(loop, network, "c1").run(replaced())
+
+    assert simulate(main, 1) == [], "it is decided by whoever is active now"
 
 
 def test_queries_that_are_to_be_answered_while_the_bus_is_away_are_answered_once_it_is_back() -> None:
