@@ -148,6 +148,12 @@ class Controller:
 
     async def be_active(self) -> None:
         """Decide until the lease is lost."""
+        try:
+            await self._decide()
+        finally:
+            self._tasks = None
+
+    async def _decide(self) -> None:
         queries = Queries(self.ledger, self.presence, self.owner, self.sync, self.bus)
         async with anyio.create_task_group() as tasks:
             self._tasks, self._lanes, self._equipped = tasks, {}, {}
@@ -177,7 +183,8 @@ class Controller:
                 log.warning("the lease is lost; standing by")
                 tasks.cancel_scope.cancel()
             finally:
-                self.active_since, self._tasks, self.ledger.on_foreign = None, None, None
+                # a loop that was cancelled may still take in what it has in its hands: the group stays until it has ended
+                self.active_since, self.ledger.on_foreign = None, None
                 if self.ledger.index is not None:
                     self.ledger.index.stop_deciding()
                 with anyio.CancelScope(shield=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import anyio
+import anyio.lowlevel
 import pytest
 from msgspec.structs import replace
 from nats.aio.msg import Msg
@@ -214,10 +215,7 @@ def test_a_command_that_is_read_while_the_lease_is_given_back_does_not_end_the_c
                 assert controller._on_command(Delivery(bus, message)) is None
                 await release()
 
-            async def lost() -> None:
-                await anyio.sleep(0)
-
-            controller._ownership.release, controller._ownership.keep = read_and_release, lost  # type: ignore[method-assign]
+            controller._ownership.release, controller._ownership.keep = read_and_release, anyio.lowlevel.checkpoint  # type: ignore[method-assign]
             await controller.be_active()
             await bus.close()
             return [stored.subject for stored in server.stored(subjects.LEDGER) if b"a ticket" in stored.data]
