@@ -24,6 +24,7 @@ from bus_schemas.policy import policy_hash
 from bus_schemas.reasons import Reason
 from controller import past, placement, projections
 from controller.dispatch import Dispatcher
+from controller.freshness import until_folded
 from controller.ledger import Ledger
 from controller.orchestration import Orchestration
 from controller.presence import Presence
@@ -44,7 +45,7 @@ class Explanations:
     def handlers(self) -> dict[str, QueryHandler]:
         """Return every query with its handler."""
         return {
-            name: _answering(answer)
+            name: self._answering(answer)
             for name, answer in {
                 "why": self._why,
                 "policy": self._policy,
@@ -53,6 +54,16 @@ class Explanations:
                 "placement": self._placement,
             }.items()
         }
+
+    def _answering(self, answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> QueryHandler:
+        async def handler(params: dict[str, Any]) -> Any:
+            await until_folded(self._ledger, params.get("min_seq"))
+            try:
+                return await answer(params)
+            except ids.BadId as error:
+                raise QueryFailed(Reason.INVALID_PAYLOAD, str(error)) from error
+
+        return handler
 
     def _position(self) -> str:
         return str(Position(self._ledger.position_seq, 0))
@@ -158,13 +169,3 @@ class Explanations:
 def _built(value: Any) -> dict[str, Any]:
     built: dict[str, Any] = msgspec.to_builtins(value, builtin_types=(datetime,))
     return built
-
-
-def _answering(answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> QueryHandler:
-    async def handler(params: dict[str, Any]) -> Any:
-        try:
-            return await answer(params)
-        except ids.BadId as error:
-            raise QueryFailed(Reason.INVALID_PAYLOAD, str(error)) from error
-
-    return handler

@@ -18,9 +18,11 @@ from bus.failpoint import failpoint
 from bus_schemas import codec
 from bus_schemas.subjects import LEASE_BUCKET, LEASE_KEY
 
-LEASE_S = 3.0
-RENEW_EVERY_S = 1.0
-LOOK_EVERY_S = 0.25
+LEASE_S = 2.5
+RENEW_EVERY_S = 0.5
+"""An owner may stall for `LEASE_S - RENEW_EVERY_S` unnoticed, and one that is gone is replaced within `LEASE_S` and a look."""
+ANSWER_S = 1.0
+LOOK_EVERY_S = 0.2
 SUBJECT = f"$KV.{LEASE_BUCKET}.{LEASE_KEY}"
 STREAM = f"KV_{LEASE_BUCKET}"
 
@@ -54,13 +56,14 @@ class Ownership:
                 if seq != seen_seq:
                     seen_seq, seen_at = seq, host.monotonic_s()
                 free = lease is None or not lease.owner or lease.owner == self._owner
-                if free or host.monotonic_s() - seen_at > LEASE_S:
+                if free or host.monotonic_s() - seen_at >= LEASE_S:
                     self._seq = (await self._bus.append(SUBJECT, self._body(self._owner), expect_last=seq)).seq
                     failpoint("controller.lease-taken")
                     return
             except (Conflict, Unavailable, Rejected):
                 pass
-            await anyio.sleep(LOOK_EVERY_S)
+            left_s = seen_at + LEASE_S - host.monotonic_s()
+            await anyio.sleep(min(LOOK_EVERY_S, left_s) if left_s > 0 else LOOK_EVERY_S)
 
     async def keep(self) -> None:
         """Renew the lease; return when it is lost: another has it, or it could not be renewed in time."""
@@ -68,7 +71,7 @@ class Ownership:
         while host.monotonic_s() - renewed_at < LEASE_S:
             await anyio.sleep(RENEW_EVERY_S)
             try:
-                self._seq = (await self._bus.append(SUBJECT, self._body(self._owner), expect_last=self._seq, timeout_s=RENEW_EVERY_S)).seq
+                self._seq = (await self._bus.append(SUBJECT, self._body(self._owner), expect_last=self._seq, timeout_s=ANSWER_S)).seq
                 failpoint("controller.lease-renewed")
                 renewed_at = host.monotonic_s()
             except Conflict:
@@ -92,6 +95,6 @@ class Ownership:
     async def release(self) -> None:
         """Give the lease back, so that a standby need not wait for it."""
         try:
-            await self._bus.append(SUBJECT, self._body(""), expect_last=self._seq, timeout_s=RENEW_EVERY_S)
+            await self._bus.append(SUBJECT, self._body(""), expect_last=self._seq, timeout_s=ANSWER_S)
         except (Conflict, Unavailable, Rejected):
             return

@@ -11,7 +11,6 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-import anyio
 import msgspec
 
 from bus import host
@@ -25,6 +24,7 @@ from bus_schemas.decisions import Position, Receipt
 from bus_schemas.entities import Flag
 from bus_schemas.reasons import Reason
 from controller import projections
+from controller.freshness import until_folded
 from controller.idempotency import Known
 from controller.ledger import Ledger
 from controller.orchestration import Orchestration
@@ -40,7 +40,6 @@ Place = tuple[int, Any]
 LIMIT_DEFAULT, LIMIT_MAX = 100, 1000
 PAGE_BYTES_MAX = 700 * 1024
 """Of the runs in one answer, which may be less than `limit`: an answer is one message of the bus."""
-MIN_SEQ_WAIT_S = 10.0
 VERSION = "1.0.0"
 
 
@@ -78,7 +77,7 @@ class Queries:
 
     def _waiting(self, answer: Callable[[dict[str, Any]], Any]) -> QueryHandler:
         async def handler(params: dict[str, Any]) -> Any:
-            await self._wait_for(params.get("min_seq"))
+            await until_folded(self._ledger, params.get("min_seq"))
             try:
                 found = answer(params)
             except ids.BadId as error:
@@ -92,15 +91,6 @@ class Queries:
     @property
     def _position(self) -> str:
         return str(Position(self._ledger.position_seq, 0))
-
-    async def _wait_for(self, min_seq: Any) -> None:
-        if not isinstance(min_seq, int):
-            return
-        deadline = host.monotonic_s() + MIN_SEQ_WAIT_S
-        while self._ledger.position_seq < min_seq:
-            if host.monotonic_s() > deadline:
-                raise QueryFailed(Reason.INVALID_STATE, f"the controller is at {self._ledger.position_seq}, not yet at {min_seq}")
-            await anyio.sleep(0.02)
 
     # ── finding ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

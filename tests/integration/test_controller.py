@@ -17,11 +17,13 @@ import pytest
 from bus.connection import connect
 from bus.pull import PullLoop
 from bus.reader import stream_state
+from bus.request import QueryFailed
 from bus_schemas import codec, subjects
 from bus_schemas import commands as c
 from bus_schemas.decisions import CommandCause
 from bus_schemas.events import RunQueued, RunStarted
 from bus_schemas.reports import Ended, InitResult, Outcome
+from controller import freshness
 from tests.integration.ring import BODY, SHELL, ring
 
 pytestmark = pytest.mark.anyio
@@ -472,3 +474,13 @@ async def test_under_load_the_live_state_is_the_state_that_the_ledger_folds_to(t
     assert len(again.keys) == len(controller.ledger.keys)
     assert messages < 1000  # 100 commands, and 9 runs of 80 orchestrations, each started and ended
     assert len(node.started) == len(set(node.started)) == 720
+
+
+async def test_an_explanation_waits_for_the_decision_that_it_is_asked_for_like_every_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freshness, "WAIT_S", 0.1)
+    async with ring(tmp_path) as r:
+        for name in ("why", "policy", "past", "order", "placement", "orchestration"):
+            seq = (await stream_state(r.bus, subjects.LEDGER)).last_seq
+            with pytest.raises(QueryFailed, match=f"not yet at {seq + 50}") as failed:
+                await r.ask(name, id="shop-o1", min_seq=seq + 50)
+            assert failed.value.code == "validation_invalid_state"
