@@ -145,6 +145,7 @@ class SimClient(Client):
     async def _attempt_reconnect(self) -> None:
         if self._ping_interval_task is not None:
             self._ping_interval_task.cancel()
+        self._host.check()
         self._transport.close()
         self._release_flushes()
         self._reconnection_task_future = asyncio.get_running_loop().create_future()
@@ -152,6 +153,7 @@ class SimClient(Client):
             try:
                 await self._select_next_server()
                 await self._process_connect_init()
+                self._host.check()
                 assert self._current_server is not None
                 self.stats["reconnects"] += 1
                 self._current_server.reconnects = 0
