@@ -335,7 +335,11 @@ class Chronicle:
 
     def live(self) -> list[Orchestration]:
         """Return the orchestrations that have not ended."""
-        return [o for project in self.projects for o in self.state(project).orchestrations.values() if o.is_live]
+        return [o for project in self.projects for _, o in sorted(self.state(project).orchestrations.items()) if o.is_live]
+
+    def tickets(self, project: str) -> list[str]:
+        """Return the tickets of a project, in an order that does not change from process to process, as that of a map does."""
+        return sorted(self.state(project).tickets)
 
     def sendable(self) -> list[Run]:
         """Return the runs whose orders the dispatcher may publish now."""

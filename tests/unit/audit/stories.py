@@ -34,7 +34,7 @@ def story(seed: int, *, steps: int = 120, projects: int = 2) -> Chronicle:
 def launch(w: Chronicle, project: str | None = None) -> None:
     project = project or w.rng.choice(w.projects)
     feature = f"feature {len(w.calls)}-{w.rng.randint(0, 10**6)}"
-    tickets = tuple(ticket.id for ticket in w.state(project).tickets.values() if w.rng.random() < 0.3)
+    tickets = tuple(ticket for ticket in w.tickets(project) if w.rng.random() < 0.3)
     w.ask(c.Launch(f"{project}-d1", w.rng.choice([*NODES, "auto"]), feature, tickets=tickets, overrides=w.rng.choice(OVERRIDES)))
 
 
@@ -109,7 +109,7 @@ def change_tasks(w: Chronicle) -> None:
 
 def catalogue(w: Chronicle) -> None:
     project = w.rng.choice(w.projects)
-    tickets = [ticket.id for ticket in w.state(project).tickets.values()]
+    tickets = w.tickets(project)
     ticket = w.rng.choice(tickets) if tickets else f"{project}-t1"
     commands: tuple[c.Command, ...] = (
         c.TicketAdd(project, "fix it"),
