@@ -12,7 +12,7 @@ Answered by the controller, from live state:
 | `designs`, `design` | `project?`; `id` | DesignView (without `body` and `comments` in a list) |
 | `tickets`, `ticket` | `project?`, `design?`; `id` | TicketView |
 | `orchestrations`, `orchestration` | `project?`, `status?`, `limit?`, `after?`; `id` | OrchestrationView (without `plan` and policies in a list) |
-| `past` | `id`, `at` (a position) | OrchestrationView, as it stood after that decision |
+| `past` | `id`, `at` (a position) | OrchestrationView, as it stood after that decision, and `as_of`, when its project was last decided on then |
 | `why` | `id` | WhyView: everything that does not move, with its reason and what frees it |
 | `policy` | `orchestration`, `revision?` | PolicyView |
 | `placement` | `node` | PlacementView: the live orchestrations of a node, and where they would go |

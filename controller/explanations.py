@@ -111,7 +111,8 @@ class Explanations:
         found = await self._folded(past.orchestration_at(self._bus, name, at, self._ledger.head(ids.project_of(name)).seq))
         if found is None:
             raise QueryFailed(Reason.ENTITY_NOT_FOUND, f"{name} was not launched yet at {at}")
-        return _built(projections.orchestration(found, str(at), whole=True))
+        o, as_of = found
+        return {**_built(projections.orchestration(o, str(at), whole=True)), "as_of": as_of}
 
     async def _folded(self, fold: Awaitable[Folded]) -> Folded:
         """Return what was folded from the ledger; one at a time, since it is work for the processor."""

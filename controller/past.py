@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
+from datetime import datetime
 
 import anyio
 import anyio.lowlevel
@@ -29,8 +30,8 @@ class TooLong(Exception):
     """The ledger is too long to be folded in the time that a query has."""
 
 
-async def orchestration_at(bus: Bus, name: str, at: Position, newest_seq: int) -> Orchestration | None:
-    """Return an orchestration as it stood after the decision at `at`; None when it was not launched yet.
+async def orchestration_at(bus: Bus, name: str, at: Position, newest_seq: int) -> tuple[Orchestration, datetime] | None:
+    """Return an orchestration as it stood after the decision at `at`, and when its project was last decided on then; None before its launch.
 
     `newest_seq` is the newest message of its project. Raises TooLong, Unavailable, and Malformed.
     """
@@ -43,7 +44,8 @@ async def orchestration_at(bus: Bus, name: str, at: Position, newest_seq: int) -
         return False
 
     await _read(bus, project, min(at.seq, newest_seq), take)
-    return state.orchestrations.get(name)
+    found = state.orchestrations.get(name)
+    return None if found is None else (found, state.at or found.created_at)
 
 
 async def when_ordered(bus: Bus, run: str, attempt: int, newest_seq: int) -> Aggregate | None:

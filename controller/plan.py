@@ -109,7 +109,9 @@ def _phase_changes(before: Phase | None, after: Phase) -> list[Change]:
     changes: list[Change] = []
     for task in sorted(after.tasks, key=lambda task: task.order):
         known = None if before is None else before.task(task.number)
-        fields = ("subject", "description", "model", "status", "depends_on") if known is not None else ("subject", "model", "depends_on")
+        fields = (
+            ("subject", "description", "model", "status", "depends_on") if known is not None else ("subject", "description", "model", "depends_on")
+        )
         for field in fields:
             old, new = "" if known is None else _text(getattr(known, field)), _text(getattr(task, field))
             if old != new:

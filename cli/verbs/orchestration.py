@@ -12,6 +12,7 @@ from cli.context import Ctx, OrchestrationArgument, ProjectFilter
 from cli.exits import NOT_COMPLETE, Exit
 from cli.failure import Failure
 from cli.render import orchestrations
+from cli.text import instant
 
 NONE_YET = "No orchestration yet: qd launch DESIGN --node auto"
 
@@ -77,7 +78,7 @@ async def _show_past(orchestration: str, at: str | None, ctx: Ctx) -> None:
     found = await ctx.ask("past", id=orchestration, at=at)
     if not ctx.out.one("orchestration", found, found["id"]):
         ctx.out.note(f"as it stood at {at}; qd show {orchestration} shows it now")
-        ctx.out.lines(orchestrations.lines(found, ctx.out.now, ctx.out.zone))
+        ctx.out.lines(orchestrations.lines(found, instant(found.get("as_of")) or ctx.out.now, ctx.out.zone))
 
 
 async def why(name: OrchestrationArgument, /, *, ctx: Ctx) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
+from cli.text import between
 from tests.acceptance.deck import Deck, git, waiting
 
 LAUNCH = ("--node", "deck", "--model", "shell")
@@ -218,6 +220,7 @@ def test_why_names_what_waits_and_what_frees_it_and_the_past_can_be_looked_at(de
     assert deck.json("why", o)["obstacles"][0]["frees"] == f"qd resume {o}"
     past = deck.json("show", o, "--at", before)
     assert (past["holds"], past["plan"][0]["tasks"][0]["status"]) == ([], "in_progress")
+    assert f"took      {between(past['created_at'], None, datetime.fromisoformat(past['as_of']))}   " in deck.qd("show", o, "--at", before).out
     deck.refused("show", o, "--at", "1", code=3, reason="validation_entity_not_found")
     deck.qd("resume", o)
     assert deck.qd("watch", o, "--exit-status").code == 0

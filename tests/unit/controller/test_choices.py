@@ -464,6 +464,7 @@ def test_a_dry_run_of_an_insert_says_what_the_new_task_is_and_what_waits_for_it(
 
     assert changes_of(world, c.TaskInsert("shop-o1", "1", 1, "c", (1,), 1, "between", "opus")) == [
         ("1.3.subject", "", "c"),
+        ("1.3.description", "", "between"),
         ("1.3.model", "", "opus"),
         ("1.3.depends_on", "", "1"),
         ("1.2.depends_on", "1", "1,3"),
