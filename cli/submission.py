@@ -203,7 +203,9 @@ def show(session: Session, receipt: Receipt, about: str | None, *, dry_run: bool
     if session.options.is_json:
         session.out.json(receipts.as_object(receipt))
     elif output == "name":
-        session.out.line(about or receipts.name_of(receipt))
+        # nothing was made or changed by a refused one: its name is the action's, and a dry run has none
+        name = receipt.action if receipt.status is ActionStatus.REFUSED else about or receipts.name_of(receipt)
+        session.out.raw(f"{name}\n" if name else "")
     else:
         session.out.line(receipts.as_line(receipt, about=about or receipts.name_of(receipt), dry_run=dry_run))
     return Exit.DONE

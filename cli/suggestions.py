@@ -11,7 +11,7 @@ from cli.session import Session
 _LISTS = {"d": "designs", "t": "tickets", "o": "orchestrations", "a": "actions"}
 _NUMBERED = re.compile(r"\b([a-z][a-z0-9-]{0,31})-([dtoa])([1-9][0-9]*)\b")
 _NAMED = re.compile(r"there is no (project|node) ([a-z0-9-]+)")
-_OF_SOMETHING = re.compile(r"has no (phase|task) |is not the last change of a flag")
+_OF_SOMETHING = re.compile(r"has no (phase|task) |there is no task |is not the last change of a flag")
 NEAR_MAX = 3
 
 

@@ -13,7 +13,7 @@ from bus_schemas.ids import shown
 from bus_schemas.policy import Policy, PolicyError, Role, models_of, resolve
 from bus_schemas.reasons import Reason
 from bus_schemas.routing import agent_for, offered
-from controller import plan, progress, standing
+from controller import budgets, plan, progress, standing
 from controller.draft import Draft, Refused
 from controller.orchestration import Orchestration
 
@@ -32,6 +32,7 @@ def decide_policy(draft: Draft, command: PolicyCommand) -> Action:
     revision = o.policy_revision + 1
     draft.emit(e.PolicyChanged(orchestration=o.id, revision=revision, policy=policy, changed=changed))
     draft.emit(e.ActionCompleted(draft.action_id))
+    budgets.hold_when_reached(draft, draft.orchestration(o.id))
     standing.order_anew(draft, draft.orchestration(o.id))
     progress.go_on(draft, draft.orchestration(o.id))
     return Action(id=draft.action_id, status=ActionStatus.ACCEPTED, orchestration=o.id, revision=revision)

@@ -28,7 +28,7 @@ class Surroundings(Struct, frozen=True):
 
 def why(o: Orchestration, around: Surroundings) -> WhyView:
     """Return what an orchestration is doing, and everything that does not move with its reason and what frees it."""
-    running = tuple(_running(run) for run in o.open_runs() if run.status is RunStatus.STARTED)
+    running = tuple(_running(run, around) for run in o.open_runs() if run.status is RunStatus.STARTED)
     found = (*_ended(o), *_holds(o, around), *_runs(o, around), *_tasks(o, around), *_phases(o))
     shown = o.shown_hold()
     return WhyView(o.id, o.status.value, None if shown is None else shown.kind.value, running, found)
@@ -43,9 +43,10 @@ def _ended(o: Orchestration) -> Iterator[ObstacleView]:
     yield ObstacleView(o.id, reason, o.reason_code, o.ended_at, frees)
 
 
-def _running(run: Run) -> str:
+def _running(run: Run, around: Surroundings) -> str:
     place = "" if run.phase is None else f" of phase {run.phase}" + ("" if run.task is None else f", task {run.task}")
-    return f"{run.kind}{place} ({run.id}.{run.attempt}) runs on {run.node} with {run.model or 'no model'}"
+    away = "" if run.node in around.online else ", which cannot be reached"
+    return f"{run.kind}{place} ({run.id}.{run.attempt}) runs on {run.node} with {run.model or 'no model'}{away}"
 
 
 # ── holds ────────────────────────────────────────────────────────────────────────────────────────────────────────────

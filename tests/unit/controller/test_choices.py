@@ -210,6 +210,21 @@ def test_the_budget_that_is_reached_is_the_one_to_raise(usage: Usage, field: str
     assert f"flow.{field}=N" in world.do(c.Resume("shop-o1")).message
 
 
+def test_a_budget_that_is_set_below_what_was_spent_holds_before_the_next_run_and_a_raise_and_resume_end_it() -> None:
+    world = World(overrides=flow(human_gates=["plan"]))
+    world.end(world.only("init"), usage=Usage(6, 4, 0.5))
+    world.finish()
+    world.do(c.PolicySet("shop-o1", {"flow": {"budget_usd": 0.2}}, 1))
+    assert world.holds == {"gate", "budget"}
+    world.do(c.GateApprove("shop-o1"))
+    assert world.open("task") == []
+    world.do(c.PolicySet("shop-o1", {"flow": {"budget_usd": 0.4}}, 2))
+    assert world.do(c.Resume("shop-o1")).status == "refused"
+    world.do(c.PolicySet("shop-o1", {"flow": {"budget_usd": 0.9}}, 3))
+    world.do(c.Resume("shop-o1"))
+    assert (world.holds, len(world.open("task"))) == (set(), 1)
+
+
 def test_below_its_budget_nothing_holds() -> None:
     world = World(overrides=flow(budget_usd=0.5, budget_tokens=10))
     world.end(world.only("init"), usage=Usage(5, 4, 0.49))

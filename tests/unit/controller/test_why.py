@@ -56,6 +56,7 @@ def test_a_cancel_that_waits_for_a_lost_node_says_how_not_to() -> None:
     world.duty(Lost("shop-o1", "n1"))
     world.do(c.Cancel("shop-o1"))
     assert "qd cancel shop-o1 --abandon" in first(world).frees
+    assert asked(world).running == ("validate (shop-o1-r2.1) runs on n1 with shell, which cannot be reached",)
 
 
 def test_each_policy_for_a_lost_node_is_freed_another_way() -> None:
