@@ -87,3 +87,11 @@ def test_a_commit_that_was_accepted_is_among_the_newest_ones() -> None:
 
     wrong = f"commit {done.event['git_range'][1]}, which shop-o1 accepted, is not among its newest commits"
     assert (f"{seq(book, done.message)}.0", wrong) in found(checks.work_continues, book)
+
+
+def test_a_finalize_that_fails_after_a_cancel_needs_nothing_to_follow_but_the_end() -> None:
+    book = Book(kept("late-cancel"))
+    ended = book.events("run-ended")[-1]
+    ended.event["outcome"] = "failed"
+
+    assert not [text for _, text in found(checks.hang_together, book) if "ended as failed" in text]
