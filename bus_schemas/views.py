@@ -425,6 +425,7 @@ __all__ = [
     "NodeView",
     "ObstacleView",
     "OrchestrationView",
+    "PastActionView",
     "PhaseView",
     "PlacementView",
     "PolicyView",
