@@ -10,7 +10,7 @@ check:
 
 # all tests
 test:
-    uv run pytest -n 2 --dist loadfile
+    uv run pytest -n 3 --dist loadfile
 
 # every branch of every pure module, or what is left
 coverage:
