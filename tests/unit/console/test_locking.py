@@ -51,7 +51,7 @@ def test_a_control_that_changes_something_is_greyed_and_says_why(html: str, grey
         '<svg viewBox="0 0 1 1"><path d="M0 0"/><!--piece a--></svg>',
         '<hx-partial hx-target="title" hx-swap="textContent">✓ &lt;b&gt;</hx-partial>',
         '<script src="/static/app.js" defer></script>',
-        '<p>it&#39;s &#x2026; &amp; so on</p>',
+        "<p>it&#39;s &#x2026; &amp; so on</p>",
     ],
 )
 def test_all_else_stays_letter_by_letter(html: str) -> None:
