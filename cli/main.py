@@ -96,9 +96,9 @@ def _verb(rest: list[str], out: Output) -> int:
     session = Session(out.options, out)
     result = verb(*bound.args, **bound.kwargs, **dict.fromkeys(injected, session))
     if inspect.iscoroutine(result):
-        import asyncio
+        from cli import interrupt
 
-        result = asyncio.run(_within(session, result))
+        result = interrupt.run(_within(session, result))
     return int(result) if isinstance(result, int) else Exit.DONE
 
 
