@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ TESTS = Path(__file__).parent
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     # timelines run in some tests
     return "asyncio", loop_options(with_duckdb=True)
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT: who is started in the background of a shell has it ignored, and so have all whom the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 SLOW_FIRST = ("simulation", "chaos", "console", "acceptance", "integration")
