@@ -88,7 +88,7 @@ async def test_a_branch_that_exists_gets_a_suffix(desk: Desk, repo: Path) -> Non
         ({"repo": "--upload-pack=touch /tmp/x"}, "neither an absolute path"),
         ({"repo": "ext::sh -c touch% /tmp/x"}, "neither an absolute path"),
         ({"repo": "https://user@example.org/a b"}, "neither an absolute path"),
-        ({"default_branch": "missing"}, "no branch missing"),
+        ({"default_branch": "missing"}, "no branch missing with a commit, but main: `qd project edit shop --default-branch main`"),
         ({"default_branch": "--all"}, "no branch --all"),
     ],
 )
