@@ -181,8 +181,11 @@ class Consumer:
                     return
                 request = None
             else:
+                asked = bool(self.waiting)
                 request = self._request()
                 if request is None:
+                    if asked:
+                        self._put_back()
                     return
             message = self._next()
             if message is None:
@@ -206,6 +209,15 @@ class Consumer:
             else:
                 return request
         return None
+
+    def _put_back(self) -> None:
+        """Put the next to come again behind the others: the server takes it before it sees that nobody listens any more (seed 8985)."""
+        while self.again:
+            seq = self.again.popleft()
+            if seq in self.stream.messages:
+                self.again.append(seq)
+                return
+            self._forget(seq)
 
     def _next(self) -> Message | None:
         """Take the next message: one to deliver again, else a new one."""
