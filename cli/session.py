@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Coroutine
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -87,12 +88,9 @@ class Session:
 
     async def ask_all(self, name: str, /, **params: Any) -> dict[str, Any]:
         """Return the items of all pages of a list as one answer. Raises Failure."""
-        answer = await self.ask(name, **params)
-        items = answer["items"]
-        while answer["next"] is not None:
-            answer = await self.ask(name, **{**params, "after": answer["next"]})
-            items += answer["items"]
-        return {**answer, "items": items}
+        from bus.paging import all_pages
+
+        return await all_pages(partial(self.ask, name, **params))
 
     async def ask(self, name: str, /, *, wait_s: float | None = None, **params: Any) -> dict[str, Any]:
         """Return the answer of a query; parameters that are None are left out. `wait_s` lets it wait for news.

@@ -6,12 +6,14 @@ Owns the console's connection. A question that fails is a `Problem` with its rea
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from bus.connection import Bus
 from bus.errors import NotSent, Rejected, Unavailable
+from bus.paging import all_pages
 from bus.request import CommandClient, OutcomeUnknown, TooLarge
 from bus_schemas import subjects
 from bus_schemas.commands import Command
@@ -82,11 +84,7 @@ class Backend:
 
     async def ask_all(self, name: str, /, **params: Any) -> list[dict[str, Any]]:
         """Return the items of all pages of a list. Raises Problem."""
-        answer = await self.ask(name, **params)
-        items: list[dict[str, Any]] = answer["items"]
-        while answer["next"] is not None:
-            answer = await self.ask(name, **{**params, "after": answer["next"]})
-            items += answer["items"]
+        items: list[dict[str, Any]] = (await all_pages(partial(self.ask, name, **params)))["items"]
         return items
 
     async def submit(self, command: Command, key: str, *, reason: str | None = None, dry_run: bool = False) -> Receipt:

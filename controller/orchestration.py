@@ -216,10 +216,12 @@ class Orchestration(Struct, frozen=True, array_like=True, gc=False):
 
     def shown_hold(self) -> Hold | None:
         """Return the hold that is shown first, in the order of HoldKind; None when nothing holds it."""
-        if not self.holds:
-            return None
+        return self.holds_in_order()[0] if self.holds else None
+
+    def holds_in_order(self) -> list[Hold]:
+        """Return all holds, in the order of HoldKind."""
         order = list(HoldKind)
-        return min(self.holds, key=lambda hold: order.index(hold.kind), default=None)
+        return sorted(self.holds, key=lambda hold: order.index(hold.kind))
 
     def place_of(self, run_id: str) -> int | None:
         """Return where a run stands in `runs`, or None. Runs are numbered from 1 without gaps."""

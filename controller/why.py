@@ -53,13 +53,8 @@ def _running(run: Run, around: Surroundings) -> str:
 
 
 def _holds(o: Orchestration, around: Surroundings) -> Iterator[ObstacleView]:
-    for hold in _in_order(o):
+    for hold in o.holds_in_order():
         yield ObstacleView(o.id, f"{hold.kind}: {hold.reason}", hold.reason_code, hold.since, _frees(o, hold, around))
-
-
-def _in_order(o: Orchestration) -> list[Hold]:
-    order = list(HoldKind)
-    return sorted(o.holds, key=lambda hold: order.index(hold.kind))
 
 
 def _frees(o: Orchestration, hold: Hold, around: Surroundings) -> str:
@@ -117,7 +112,7 @@ def _runs(o: Orchestration, around: Surroundings) -> Iterator[ObstacleView]:
             continue
         name = f"{run.kind} ({run.id}.{run.attempt})"
         if run.held:
-            holds = [hold for hold in _in_order(o) if hold.kind in STOPPING]
+            holds = [hold for hold in o.holds_in_order() if hold.kind in STOPPING]
             yield ObstacleView(name, f"it is ordered when it is not held any more: {_kinds(holds)}", None, run.queued_at, _ends(o, holds, around))
         elif run.node not in around.online:
             yield ObstacleView(name, f"node {run.node} is offline", None, run.queued_at, f"start the node agent of {run.node}")
@@ -152,7 +147,7 @@ def _tasks(o: Orchestration, around: Surroundings) -> Iterator[ObstacleView]:
         if task.status is TaskStatus.BLOCKED:
             later = "" if o.hold(HoldKind.BLOCKED) is not None else ", when nothing else of the phase runs any more"
             yield ObstacleView(name, "it failed and has no attempt left", task.reason_code, None, f"qd retry {o.id} --task {task.number}{later}")
-    holds = [hold for hold in _in_order(o) if hold.kind is not HoldKind.NODE_LOST]
+    holds = [hold for hold in o.holds_in_order() if hold.kind is not HoldKind.NODE_LOST]
     for task in plan.waiting(phase):
         name = f"task {task.number} of phase {phase.id}"
         if task.number not in ready:

@@ -111,13 +111,6 @@ class Workspaces:
             return True
         return False
 
-    async def _without_branch(self, order: WorkOrder, source: Repository) -> str:
-        text = f"repository {order.workspace.repo} has no branch {order.workspace.default_branch} with a commit"
-        found = sorted(ref.removeprefix("refs/heads/") for ref in await source.refs("refs/heads/*"))
-        if not found:
-            return f"{text}, and no other"
-        return f"{text}, but {', '.join(found[:3])}: `qd project edit {order.project} --default-branch {found[0]}`"
-
     async def init(self, order: WorkOrder) -> InitResult:
         """Return the start of an orchestration: its clone, base commit and branch; the base is kept by a ref. Raises Unusable, GitFailed."""
         source = repository(order.workspace.repo)
@@ -125,7 +118,7 @@ class Workspaces:
         tip = f"refs/heads/{order.workspace.default_branch}"
         refs = await source.refs(tip, f"refs/heads/{BRANCH_PREFIX.rstrip('/')}", f"refs/heads/{BRANCH_PREFIX}*")
         if tip not in refs:
-            raise Unusable(await self._without_branch(order, source))
+            raise Unusable(await _without_branch(order, source))
         await git("check-ref-format", f"refs/heads/{wanted}")
         branch = free_branch(wanted, refs)
         clone = self.clone_path(order)
@@ -336,3 +329,11 @@ def remove_tree(path: Path) -> None:
             if not os.path.islink(inner) and not os.access(inner, os.R_OK | os.W_OK | os.X_OK):
                 os.chmod(inner, 0o700)
     shutil.rmtree(path)
+
+
+async def _without_branch(order: WorkOrder, source: Repository) -> str:
+    text = f"repository {order.workspace.repo} has no branch {order.workspace.default_branch} with a commit"
+    found = sorted(ref.removeprefix("refs/heads/") for ref in await source.refs("refs/heads/*"))
+    if not found:
+        return f"{text}, and no other"
+    return f"{text}, but {', '.join(found[:3])}: `qd project edit {order.project} --default-branch {found[0]}`"

@@ -7,15 +7,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import anyio
 import psutil
 import pytest
 from nats.aio.msg import Msg
 
-from bus.connection import Bus, connect
+from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import Unavailable
 
@@ -23,19 +21,6 @@ pytestmark = pytest.mark.anyio
 
 HEARD_S = 1.5
 """Unanswered pings would be noticed after 4 to 6 s."""
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
-    async with EmbeddedServer(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server: EmbeddedServer) -> AsyncIterator[Bus]:
-    bus = await connect(server.url, "test", server.credentials)
-    yield bus
-    await bus.close()
 
 
 async def heard_within(bus: Bus, limit_s: float) -> bool:

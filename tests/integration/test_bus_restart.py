@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import anyio
 import pytest
 
-from bus.bootstrap import ensure_all, ensure_consumer
-from bus.connection import Bus, Stored, connect
+from bus.bootstrap import ensure_consumer
+from bus.connection import Bus, Stored
 from bus.embedded import EmbeddedServer
 from bus.errors import NotSent, Unavailable
 from bus.pull import PullLoop
@@ -24,20 +22,6 @@ pytestmark = pytest.mark.anyio
 KILLS = 3
 RECOVERY_S = 2.0
 """Within which a loop gets messages again after the server is back; measured well under one second."""
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
-    async with EmbeddedServer(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server: EmbeddedServer) -> AsyncIterator[Bus]:
-    bus = await connect(server.url, "test", server.credentials)
-    await ensure_all(bus)
-    yield bus
-    await bus.close()
 
 
 async def crash(server: EmbeddedServer, *, down_s: float = 0.0) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,7 @@ import anyio
 import msgspec
 import pytest
 
-from bus.bootstrap import ensure_all
-from bus.connection import Bus, connect
-from bus.embedded import EmbeddedServer
+from bus.connection import Bus
 from bus.errors import Conflict
 from bus_schemas import codec
 from bus_schemas.decisions import Decision, TimerCause
@@ -23,15 +20,6 @@ from controller.ledger import Ledger
 from controller.shelf import Place
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
-    async with EmbeddedServer(tmp_path / "bus") as server:
-        bus = await connect(server.url, "test", server.credentials)
-        await ensure_all(bus)
-        yield bus
-        await bus.close()
 
 
 def opened(data: Path) -> Index:

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import anyio
 import pytest
 
-from bus.bootstrap import Sync, ensure_all
-from bus.connection import Bus, connect
-from bus.embedded import EmbeddedServer
+from bus.connection import Bus
 from controller.owner import LEASE_S, LOOK_EVERY_S, RENEW_EVERY_S, Ownership
 
 pytestmark = pytest.mark.anyio
 
 SLACK_S = 0.4
 GOAL_S = 3.0
-
-
-@pytest.fixture
-async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
-    async with EmbeddedServer(tmp_path) as server:
-        bus = await connect(server.url, "test", server.credentials)
-        await ensure_all(bus, sync=Sync.ALWAYS)
-        yield bus
-        await bus.close()
 
 
 async def test_a_standby_has_the_lease_within_the_goal_after_its_owner_is_gone_and_not_while_it_is_renewed(bus: Bus) -> None:
